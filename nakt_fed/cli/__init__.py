@@ -1,0 +1,61 @@
+"""The command `nakt`. Each command's module is imported when it is called: `nakt --help` answers at once."""
+
+import importlib
+import sys
+
+import click
+
+from nakt_fed import __version__
+
+COMMANDS = {
+    "demo": ("nakt_fed.cli.run", "Run the embedded study: three breast ultrasound sites, a few minutes."),
+    "run": ("nakt_fed.cli.run", "Run a study, or go on with one (--resume)."),
+    "check": ("nakt_fed.cli.check", "Validate a study and say what would happen."),
+    "train": ("nakt_fed.cli.parts", "Train a network on annotated pictures."),
+    "predict": ("nakt_fed.cli.parts", "Masks or overlays for a folder, from a checkpoint."),
+    "evaluate": ("nakt_fed.cli.parts", "Dice, IoU, HD95 and ASSD of a checkpoint on annotated pictures."),
+    "report": ("nakt_fed.cli.parts", "Write report.html of a run again."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        if ctx.resilient_parsing or "--help" in sys.argv[1:2]:
+            return click.Command(cmd_name, short_help=COMMANDS[cmd_name][1])
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="nakt")
+def cli() -> None:
+    """nakt-fed: the teachers of many hospitals become one student; no picture and no weight leaves a site."""
+
+
+def main() -> None:
+    """Entry point. A user's mistake ends with its message and exit code 1, Ctrl-C with 130."""
+    from nakt_fed.errors import NaktError
+
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except NaktError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"error: {error.strerror or error}: {error.filename or ''}; free the disk or correct the path, then try again", err=True)
+        sys.exit(1)

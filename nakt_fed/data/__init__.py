@@ -1,0 +1,1 @@
+"""Pictures and masks from folders, splits by seed, and synthetic pictures for tests."""

@@ -1,0 +1,54 @@
+"""What crosses between coordinator and site: a request and its reply, and the protocol of whatever carries them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Kind = Literal["hello", "prepare", "offer", "pictures", "masks"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to one site. `meta` holds JSON values; `blob` holds coded arrays; nothing is ever unpickled.
+
+    hello     who are you
+    prepare   load the teacher, or train it on the private pictures first (simulation)
+    offer     blob: the manifest (JSON) of a picture set; the site accepts or refuses before a picture is looked at
+    pictures  blob: coded pictures of the offered set, meta `indices`: the site keeps them (views need them again)
+    masks     meta `set`, `manifest`, `indices`: answer with the teacher's soft masks
+    """
+
+    kind: Kind
+    meta: dict[str, Any] = field(default_factory=dict)
+    blob: bytes = b""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A site's answer. Not ok: `meta["reason"]` is a code, `meta["message"]` is safe to leave the site."""
+
+    ok: bool
+    meta: dict[str, Any] = field(default_factory=dict)
+    blob: bytes = b""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request with its reply and the seconds between them."""
+
+    site: str
+    request: Request
+    reply: Reply
+    seconds: float
+
+
+class Sites(Protocol):
+    """The only thing an engine has to offer: carry requests to sites and bring the replies back, in any order.
+
+    Requests of one site are taken from its iterator in order, only as fast as the site answers, so that memory is
+    bounded by what is in flight. A site that cannot be reached answers with `ok=False` and reason `unreachable`.
+    """
+
+    names: list[str]
+
+    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]: ...

@@ -1,0 +1,72 @@
+"""y = Σ w_k · T_k(x) in fixed point (Algorithm 1, line 2; DESIGN §3): the same bit for bit in any order, on any machine."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nakt_fed.errors import StudyError
+
+ONE = 65536
+"""Weights are integers that sum to this; 255 · 65536 stays far below 2^32, so a sum never overflows."""
+
+
+def fixed_point(weights: Mapping[str, float]) -> dict[str, int]:
+    """Integers that sum to exactly 65536, in proportion to the weights (largest remainders get the rest; ties by name).
+
+    Raises:
+        StudyError: a weight is negative or not finite, or all are zero.
+    """
+    for site, weight in weights.items():
+        if not (math.isfinite(weight) and weight >= 0):
+            raise StudyError(f"the weight of site {site!r} is {weight}; expected a finite number of at least 0")
+    total = math.fsum(weights.values())
+    if total <= 0:
+        raise StudyError(f"the weights of the sites {sorted(weights)} are all zero; give at least one a positive weight")
+    exact = {site: weight / total * ONE for site, weight in weights.items()}
+    whole = {site: math.floor(value) for site, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda site: (whole[site] - exact[site], site))
+    for site in by_remainder[: ONE - sum(whole.values())]:
+        whole[site] += 1
+    return whole
+
+
+class WeightedSum:
+    """(Σ w·q, Σ w): merging is associative and commutative, an empty sum is neutral, and it is all that secure aggregation delivers.
+
+    Memory is one uint32 per pixel, however many sites are added.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.products = np.zeros(shape, dtype=np.uint32)
+        self.weight = 0
+
+    def add(self, soft: NDArray[np.uint8], weight: int) -> "WeightedSum":
+        """Add one site's soft masks (n, H, W) uint8 with its fixed-point weight; all weights together are 65536 at the most."""
+        assert soft.shape == self.products.shape
+        assert 0 <= weight <= ONE - self.weight
+        for total, mask in zip(self.products, soft, strict=True):  # one picture at a time stays in the cache
+            total += np.multiply(mask, np.uint32(weight), dtype=np.uint32)
+        self.weight += weight
+        return self
+
+    def merge(self, other: "WeightedSum") -> "WeightedSum":
+        """The sum over the sites of both."""
+        merged = WeightedSum(self.products.shape)
+        merged.products = self.products + other.products
+        merged.weight = self.weight + other.weight
+        return merged
+
+    def result(self) -> NDArray[np.uint8]:
+        """The pseudo masks (n, H, W) uint8, probability × 255, rounded half up."""
+        assert self.weight == ONE
+        return ((self.products + np.uint32(ONE // 2)) >> np.uint32(16)).astype(np.uint8)
+
+
+def fuse(soft: Mapping[str, NDArray[np.uint8]], weights: Mapping[str, int]) -> NDArray[np.uint8]:
+    """Line 2 of Algorithm 1 for a chunk: soft masks (n, H, W) per site, fixed-point weights -> pseudo masks (n, H, W)."""
+    total = WeightedSum(next(iter(soft.values())).shape)
+    for site, masks in soft.items():
+        total.add(masks, weights[site])
+    return total.result()

@@ -1,0 +1,43 @@
+"""ledger.jsonl: one line per exchange of pictures or masks with a site (DESIGN §6)."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from nakt_fed.exchange import Exchange
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Appends; a run that is resumed goes on in the same file."""
+
+    path: Path
+
+    def write(self, done: Exchange, picture_set: str, chunk: int | None, pictures: int, outcome: str, reason: str = "") -> dict[str, Any]:
+        """Record one exchange. `outcome`: ok, rejected (the answer cannot be used) or failed (no answer)."""
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "site": done.site,
+            "kind": done.request.kind,
+            "set": picture_set,
+            "chunk": chunk,
+            "pictures": pictures,
+            "bytes_out": len(done.request.blob),
+            "bytes_back": len(done.reply.blob),
+            "seconds": round(done.seconds, 4),
+            "sha256": hashlib.sha256(done.reply.blob).hexdigest(),
+            "outcome": outcome,
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line | ({"reason": reason} if reason else {})) + "\n")
+        return line
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All whole lines; a line that a kill has cut is passed over."""
+        if not self.path.exists():
+            return []
+        *whole, _ = self.path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in whole]

@@ -1,0 +1,143 @@
+"""Who is how good, from the Dice values of results.json: the table, the paired differences and the sentence at the top."""
+
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from nakt_fed.metrics import paired_bootstrap
+from nakt_fed.report.run_data import Run
+
+LABELS = {"ensemble": "Ensemble of the teachers", "student": "Student", "student+fine_tune": "Student, fine-tuned"}
+
+
+def label(model: str) -> str:
+    """Name of a model for people."""
+    return LABELS.get(model) or f"Teacher {model.removeprefix('teacher:')}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Dice on one test set (or the mean over all: no `std` then), in %."""
+
+    mean: float
+    std: float | None
+    best: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    model: str
+    cells: list[Cell | None]
+    mean: Cell | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of Dice(subject) − Dice(other) over the pictures of one test set, in points, with its 95 % bootstrap interval."""
+
+    subject: str
+    other: str
+    pictures: int
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "not distinguishable"
+
+
+def mean_dice(run: Run, model: str) -> float | None:
+    """Mean over the test sets of a model's mean Dice, in %; None when it was not tested on all of them."""
+    scores = run.results["dice"].get(model, {})
+    return 100 * fmean(scores[test]["mean"] for test in run.tests) if run.tests and set(scores) == set(run.tests) else None
+
+
+def dice_rows(run: Run) -> list[Row]:
+    """The Dice table: a row for each model, a cell for each test set, then the mean over the test sets."""
+    dice, tests = run.results["dice"], run.tests
+    top = {test: max(dice[model][test]["mean"] for model in run.models if test in dice[model]) for test in tests}
+    means = {model: mean_dice(run, model) for model in run.models}
+    best = max((value for value in means.values() if value is not None), default=None)
+    rows = []
+    for model in run.models:
+        cells = [_cell(dice[model].get(test), top[test]) for test in tests]
+        value = means[model]
+        rows.append(Row(model, cells, None if value is None else Cell(value, None, value == best)))
+    return rows
+
+
+def _cell(score: dict[str, Any] | None, top: float) -> Cell | None:
+    return Cell(100 * score["mean"], 100 * score["std"], score["mean"] == top) if score else None
+
+
+def pictures_in(run: Run, test: str) -> int:
+    """Pictures of a test set."""
+    return max(int(scores[test]["n"]) for scores in run.results["dice"].values() if test in scores)
+
+
+def differences(run: Run, test: str) -> list[Difference]:
+    """The student against each teacher and the ensemble, then the fine-tuned student against the student."""
+    pairs = [("student", model) for model in run.models if model not in ("student", "student+fine_tune")]
+    pairs.append(("student+fine_tune", "student"))
+    dice = run.results["dice"]
+    return [
+        _difference(run, subject, other, test) for subject, other in pairs if test in dice.get(subject, {}) and test in dice.get(other, {})
+    ]
+
+
+def _difference(run: Run, subject: str, other: str, test: str) -> Difference:
+    a, b = (run.results["dice"][model][test]["per_image"] for model in (subject, other))
+    ids = [key for key in a if key in b]
+    low_to_high = paired_bootstrap(np.array([a[i] for i in ids]), np.array([b[i] for i in ids]), int(run.results["seed"]))
+    mean, low, high = (100 * float(value) for value in low_to_high)
+    return Difference(subject, other, len(ids), mean, low, high)
+
+
+def best_teacher(run: Run) -> tuple[str, float] | None:
+    """Site and mean Dice (%) of the teacher with the highest mean over the test sets."""
+    scores = [(site, mean_dice(run, f"teacher:{site}")) for site in run.sites]
+    known = [(site, score) for site, score in scores if score is not None]
+    return max(known, key=lambda item: item[1], default=None)
+
+
+def headline(run: Run) -> str:
+    """The result in one sentence."""
+    student = mean_dice(run, "student")
+    if student is None:
+        return f"A student was trained on {run.results['transferal']['kept']:,} pictures; it was not tested, as the study names no test set."
+    where = f"on {run.tests[0]}" if len(run.tests) == 1 else f"over {len(run.tests)} test sets"
+    parts = [_against(student, *_teacher_words(run)), _against(student, "the ensemble", mean_dice(run, "ensemble"))]
+    told = " and ".join(part for part in parts if part)
+    tuned = mean_dice(run, "student+fine_tune")
+    after = f" Fine-tuned on a few annotated pictures it reaches {tuned:.1f} %." if tuned is not None else ""
+    return f"The student reaches {student:.1f} % mean Dice {where}{', ' if told else ''}{told}.{after}"
+
+
+def _teacher_words(run: Run) -> tuple[str, float | None]:
+    best = best_teacher(run)
+    if best is None:
+        return "", None
+    return f"the {'best ' if len(run.sites) > 1 else ''}teacher ({best[0]}, {best[1]:.1f} %)", best[1]
+
+
+def _against(student: float, whom: str, score: float | None) -> str:
+    if score is None:
+        return ""
+    points = round(student, 1) - round(score, 1)  # of the numbers as shown, so that a reader's subtraction agrees
+    return f"level with {whom}" if abs(points) < 0.05 else f"{abs(points):.1f} points {'above' if points > 0 else 'below'} {whom}"
+
+
+def evidence(run: Run, found: dict[str, list[Difference]]) -> str:
+    """How far chance explains the lead over the best teacher: on how many test sets the 95 % interval lies above or below zero."""
+    best = best_teacher(run)
+    if best is None or mean_dice(run, "student") is None:
+        return ""
+    verdicts = [item.verdict for items in found.values() for item in items if item.other == f"teacher:{best[0]}"]
+    better, worse = verdicts.count("better"), verdicts.count("worse")
+    return (
+        f"Picture by picture against {best[0]}, the 95 % interval of the difference lies above zero on {better} of {len(verdicts)} test sets"
+        f" and below zero on {worse}."
+    )

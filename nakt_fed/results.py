@@ -1,0 +1,126 @@
+"""results.json: every number of the report, for other tools (DESIGN §6)."""
+
+import importlib.metadata
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nakt_fed.checkpoint import load_checkpoint
+from nakt_fed.events import follow
+from nakt_fed.filtering import read_filter, scaled_alpha
+from nakt_fed.metrics import ktc, summary
+
+if TYPE_CHECKING:
+    from nakt_fed.run import Run
+    from nakt_fed.run_tests import DiceTable
+
+VERSION = 1
+TEST_RULE = "threshold 0.5; both masks empty: 1, one empty: 0; std over pictures"
+FEDAVG_ROUNDS = 10
+PACKAGES = ("nakt-fed", "torch", "flwr", "ray", "segmentation-models-pytorch", "numpy", "zarr", "imagecodecs", "pillow")
+
+
+def write_results(run: "Run", dice: "DiceTable") -> Path:
+    """Write results.json of a run, whole or not at all."""
+    path = run.folder / "results.json"
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(_results(run, dice), indent=1, ensure_ascii=False), encoding="utf-8")
+    os.replace(part, path)
+    return path
+
+
+def _results(run: "Run", dice: "DiceTable") -> dict[str, Any]:
+    study = run.study
+    return {
+        "version": VERSION,
+        "study": study.study.name,
+        "seed": study.study.seed,
+        "sites": [{"name": name, **run.cards[name]} for name in run.round.active],
+        "set_aside": run.round.set_aside,
+        "transferal": _transferal(run),
+        "weights": {site: weight / 65536 for site, weight in run.weights.items()},
+        "dice": {model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()},
+        "ktc": _ktc(dice),
+        "bytes": _bytes(run.round.ledger.lines()),
+        "seconds": _seconds(run.folder),
+        "filter": {
+            "enabled": study.filter.enabled,
+            "alpha": scaled_alpha(study.filter.min_target_pixels, study.study.image_size),
+            "beta": study.filter.max_entropy,
+            "image_size": study.study.image_size,
+        },
+        "fedavg_bytes": _fedavg(run),
+        "overlaps": run.round.overlaps,
+        "test_rule": TEST_RULE,
+        "settings": study.model_dump(mode="json"),
+        "environment": _environment(),
+    }
+
+
+def _row(run: "Run", test: str, values: Any) -> dict[str, Any]:
+    ids = run.tests[test].manifest.ids
+    return {**summary(values)._asdict(), "per_image": dict(zip(ids, np.round(values, 6).tolist(), strict=True))}
+
+
+def _transferal(run: "Run") -> dict[str, Any]:
+    verdicts = read_filter(run.folder / "filter.csv")
+    rules = [verdict.rule for verdict in verdicts]
+    excluded = {rule: rules.count(rule) for rule in ("few_targets", "high_entropy")}  # type: ignore[arg-type]
+    originals = run.transferal.manifest.originals
+    return {"images": len(verdicts), "originals": originals, "views": len(verdicts) - originals, "kept": rules.count(""), "excluded": excluded}
+
+
+def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
+    """KTC per test set: 100 × best student ÷ best teacher, and ÷ ensemble (paper, section 5)."""
+    means = {model: {test: float(values.mean()) for test, values in tests.items()} for model, tests in dice.items()}
+    table = {}
+    for test in means.get("student", {}):
+        best_student = max(means[model][test] for model in means if model.startswith("student"))
+        best_teacher = max(means[model][test] for model in means if model.startswith("teacher:"))
+        against = {"best_teacher": best_teacher, "ensemble": means["ensemble"][test]}
+        table[test] = {name: ktc(best_student, value) if value > 0 else None for name, value in against.items()}
+    return table
+
+
+def _bytes(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    masks = [line for line in lines if line["kind"] == "masks" and line["outcome"] == "ok"]
+    pictures = sum(line["pictures"] for line in masks)
+    back = sum(line["bytes_back"] for line in masks)
+    return {
+        "out": sum(line["bytes_out"] for line in lines),
+        "back": sum(line["bytes_back"] for line in lines),
+        "per_mask": back / pictures if pictures else 0.0,
+        "transferal_back": sum(line["bytes_back"] for line in masks if line["set"] == "transferal"),
+    }
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    """Sums over all starts of the run."""
+    total: dict[str, float] = defaultdict(float)
+    for event in follow(folder / "events.jsonl", stop=lambda: True):
+        if event["kind"] == "stage" and event["state"] == "done":
+            total[event["name"]] += event["seconds"]
+    return {name: round(value, 3) for name, value in total.items()}
+
+
+def _fedavg(run: "Run") -> Mapping[str, Any]:
+    """What averaging the student's weights would have moved per site."""
+    model, _ = load_checkpoint(run.folder / "student.safetensors", expect=run.study.student.spec())
+    parameters = sum(value.numel() for value in model.state_dict().values())
+    formula = f"{FEDAVG_ROUNDS} rounds × 2 ways × 4 bytes × {parameters} weights of the student"
+    return {"per_site": FEDAVG_ROUNDS * 2 * 4 * parameters, "formula": formula}
+
+
+def _environment() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,58 @@
+"""What may change between two starts of a run, so that nothing that was already done is wrong or lost."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nakt_fed.errors import RunError
+from nakt_fed.study import Study
+
+ASKED = ("study", "site", "transferal", "test")
+"""What decides the sites' answers: never changes."""
+
+LEARNED = ("filter", "fusion", "student")
+"""What decides the student: may change until its training has begun."""
+
+
+def refuse_other_study(begun: Study, wanted: Study, folder: Path) -> None:
+    """Allow a mended filter, weighting or student before the student's training, and waiting times always.
+
+    Raises:
+        RunError: the run folder belongs to another study; the first key that differs is named.
+    """
+    learning = (folder / "last.pt").exists() or (folder / "student.safetensors").exists()
+    old, new = begun.model_dump(mode="json"), wanted.model_dump(mode="json")
+    fixed = ASKED + (LEARNED if learning else ())
+    keys = [*fixed, *(("round", key) for key in ("chunk", "near"))]
+    for key in keys:
+        left, right = (table[key] if isinstance(key, str) else table[key[0]][key[1]] for table in (old, new))
+        difference = _first_difference(left, right, key if isinstance(key, str) else ".".join(key))
+        if difference:
+            raise RunError(f"{folder} was begun with another study: {difference}. Start a new run without --resume, or resume without a study file")
+
+
+def _first_difference(left: Any, right: Any, where: str) -> str:
+    if left == right:
+        return ""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return next(filter(None, (_first_difference(left.get(k), right.get(k), f"{where}.{k}") for k in sorted({*left, *right}))), "")
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        return next(filter(None, (_first_difference(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(left, right, strict=True)))), "")
+    return f"{where} was {left!r}, now {right!r}"
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the run folder while working in it.
+
+    Raises:
+        RunError: another process works in it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{folder} is being worked on by another process; wait for it or stop it") from None
+        yield

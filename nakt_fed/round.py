@@ -1,0 +1,169 @@
+"""The round between coordinator and sites: pictures out, soft masks back, whatever carries them and in whatever order."""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nakt_fed.codec import decode, encode
+from nakt_fed.errors import AnswerError, RunError
+from nakt_fed.events import EventLog
+from nakt_fed.exchange import Exchange, Request, Sites
+from nakt_fed.ledger import Ledger
+from nakt_fed.progress import SiteMeter
+from nakt_fed.transferal import SharedSet
+
+TRIES = 2
+"""A chunk whose answer cannot be used is asked once more; then the site is set aside."""
+
+REMEDY = {
+    "unreachable": "is it running and connected?",
+    "bad_checkpoint": "check its teacher's checkpoint",
+    "bad_data": "check its pictures and masks with `nakt check`",
+    "bad_answer": "check its teacher: finite probabilities in 0..1, one per pixel",
+}
+
+
+class Round:
+    """Asks the sites and keeps their answers. A site that cannot answer is set aside with its reason; the others go on.
+
+    Raises (every method):
+        RunError: fewer than `min_sites` sites are left.
+    """
+
+    def __init__(self, sites: Sites, run: Path, *, min_sites: int, near: int = 0) -> None:
+        self.sites, self.run, self.min_sites, self.near = sites, run, min_sites, near
+        self.ledger, self.events = Ledger(run / "ledger.jsonl"), EventLog(run / "events.jsonl")
+        self.set_aside: dict[str, str] = {}
+        self.overlaps: dict[str, int] = {}
+
+    @property
+    def active(self) -> list[str]:
+        """Sites that answer, in the study's order."""
+        return [name for name in self.sites.names if name not in self.set_aside]
+
+    def prepare(self) -> dict[str, dict[str, Any]]:
+        """Every site loads or trains its teacher; returns the teachers' cards."""
+        cards: dict[str, dict[str, Any]] = {}
+        for done in self.sites.exchange({name: iter([Request("prepare")]) for name in self.active}):
+            if done.reply.ok:
+                cards[done.site] = done.reply.meta
+            else:
+                self._drop(done.site, "teacher", _reason(done))
+        return cards
+
+    def ask(self, shared: SharedSet) -> None:
+        """Offer the manifest, send the originals that a site lacks, and collect the masks that the store lacks."""
+        waiting = [name for name in self.active if shared.masks.missing(name)]
+        missing = self._offer(shared, waiting)
+        pack = lru_cache(maxsize=4)(lambda chunk: encode(_originals(shared, chunk)))
+        self._chunks(shared, "pictures", missing, lambda chunk: self._picture_request(shared, chunk, pack(chunk)))
+        wanted = {name: shared.masks.missing(name) for name in waiting if name not in self.set_aside}
+        self._chunks(shared, "masks", wanted, lambda chunk: self._mask_request(shared, chunk))
+
+    def _offer(self, shared: SharedSet, names: list[str]) -> dict[str, list[int]]:
+        """Returns the chunks of originals that each site lacks."""
+        manifest = shared.manifest.to_json().encode()
+        offer = Request("offer", {"set": shared.name, "chunk": shared.chunk}, manifest)
+        missing: dict[str, list[int]] = {}
+        for done in self.sites.exchange({name: iter([offer]) for name in names}):
+            if not done.reply.ok:
+                self._drop(done.site, shared.name, _reason(done))
+                continue
+            missing[done.site] = [int(chunk) for chunk in done.reply.meta["missing"]]
+            if shared.name == "transferal":
+                self.overlaps[done.site] = int(done.reply.meta["overlap"])
+            self.ledger.write(done, shared.name, None, len(shared.manifest), "ok")
+        return missing
+
+    def _picture_request(self, shared: SharedSet, chunk: int, blob: bytes) -> Request:
+        return Request("pictures", {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk}, blob)
+
+    def _mask_request(self, shared: SharedSet, chunk: int) -> Request:
+        rows = shared.masks.chunks[chunk]
+        near = self.near if shared.name == "transferal" else 0
+        meta = {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk, "range": [rows.start, rows.stop], "near": near}
+        return Request("masks", meta)
+
+    def _chunks(self, shared: SharedSet, kind: str, wanted: dict[str, list[int]], request: Callable[[int], Request]) -> None:
+        """Exchange these chunks with each site; a bad answer is asked again before the site is set aside."""
+        queues = {name: deque(chunks) for name, chunks in wanted.items() if chunks}
+        tries: dict[str, Counter[int]] = defaultdict(Counter)
+        meter = SiteMeter(self.events, shared.name, kind, {name: len(chunks) for name, chunks in queues.items()})
+
+        def questions(name: str) -> Iterator[Request]:
+            while queues[name] and name not in self.set_aside:
+                yield request(queues[name].popleft())
+
+        while any(queues[name] for name in queues if name not in self.set_aside):
+            for done in self.sites.exchange({name: questions(name) for name in queues if name not in self.set_aside}):
+                chunk = int(done.request.meta["chunk"])
+                failure = self._accept(shared, done, chunk)
+                if not failure:
+                    meter.add(done.site, self._count(shared, done), len(done.request.blob) + len(done.reply.blob))
+                    continue
+                tries[done.site][chunk] += 1
+                if tries[done.site][chunk] >= TRIES or failure[0] == "failed" and done.reply.meta.get("reason") == "unreachable":
+                    self._drop(done.site, shared.name, failure[1])
+                else:
+                    queues[done.site].append(chunk)
+
+    def _count(self, shared: SharedSet, done: Exchange) -> int:
+        if done.request.kind == "pictures":
+            return len(_rows(shared, int(done.request.meta["chunk"])))
+        start, stop = done.request.meta["range"]
+        return int(stop - start)
+
+    def _accept(self, shared: SharedSet, done: Exchange, chunk: int) -> tuple[str, str] | None:
+        """Keep a good answer; else say what is wrong with it, as (outcome, reason)."""
+        failure: tuple[str, str] | None = None
+        if not done.reply.ok:
+            failure = "failed", _reason(done)
+        elif done.request.kind == "masks":
+            try:
+                shared.masks.write(done.site, chunk, _checked(shared, done, chunk))
+            except (AnswerError, KeyError, TypeError) as error:
+                failure = "rejected", str(error)
+        self.ledger.write(done, shared.name, chunk, self._count(shared, done), *(failure or ("ok",)))
+        return failure
+
+    def _drop(self, name: str, where: str, reason: str) -> None:
+        if name in self.set_aside:
+            return
+        self.set_aside[name] = reason
+        self.events.emit("warning", message=f"site {name} is set aside ({where}): {reason}")
+        if len(self.active) < self.min_sites:
+            rows = "; ".join(f"{site}: {why}" for site, why in self.set_aside.items())
+            raise RunError(
+                f"{len(self.active)} of {len(self.sites.names)} sites are left, at least round.min_sites = {self.min_sites} are needed ({rows}). "
+                "Mend the site and go on with --resume, or lower round.min_sites"
+            )
+
+
+def _rows(shared: SharedSet, chunk: int) -> range:
+    """The originals of a chunk; the last chunk of originals may be followed by views."""
+    return range(chunk * shared.chunk, min((chunk + 1) * shared.chunk, shared.manifest.originals))
+
+
+def _originals(shared: SharedSet, chunk: int) -> NDArray[np.uint8]:
+    rows = _rows(shared, chunk)
+    return np.asarray(shared.images[rows.start : rows.stop])
+
+
+def _checked(shared: SharedSet, done: Exchange, chunk: int) -> NDArray[np.uint8]:
+    """The answer's masks. Raises AnswerError when they belong to another manifest, place or shape."""
+    rows = shared.masks.chunks[chunk]
+    if done.reply.meta.get("manifest") != shared.manifest.sha256 or done.reply.meta.get("range") != [rows.start, rows.stop]:
+        raise AnswerError("the answer belongs to another manifest or to other pictures")
+    return decode(done.reply.blob, (len(rows), shared.manifest.image_size, shared.manifest.image_size))
+
+
+def _reason(done: Exchange) -> str:
+    """A refusal in words; the details are in the site's own errors.jsonl under the reference."""
+    code, reference = str(done.reply.meta.get("reason", "no reason given")), done.reply.meta.get("reference")
+    where = f", reference {reference} in the site's errors.jsonl" if reference else ""
+    return f"{code}{where}; {REMEDY.get(code, 'ask the site')}"

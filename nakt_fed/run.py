@@ -1,0 +1,208 @@
+"""A whole run in its folder: the six acts of `nakt.py` with sites, disk and student; every finished act is found again."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import zarr
+
+from nakt_fed import run_tests
+from nakt_fed.data.folders import load_annotated
+from nakt_fed.errors import RunError
+from nakt_fed.events import EventLog
+from nakt_fed.exchange import Sites
+from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
+from nakt_fed.nakt import Masks, algorithm_1, algorithm_2, pseudo_annotate
+from nakt_fed.results import write_results
+from nakt_fed.round import Round
+from nakt_fed.store import PseudoSet, create_stack
+from nakt_fed.student import FitStudent, StudentJob
+from nakt_fed.study import NetworkSpec, Recipe, Study
+from nakt_fed.transferal import SharedSet, transferal_set
+from nakt_fed.weighting import site_weights
+
+
+@dataclass(frozen=True)
+class StoredChunk:
+    """x: chunk `number` of the transferal set."""
+
+    number: int
+    ids: list[str]
+
+
+class Run:
+    """One study in one folder. Every act may be called again after a kill: what is finished is not repeated.
+
+    Raises (every act): RunError, FilterError, DataError, StudyError, each with its remedy.
+    """
+
+    def __init__(self, study: Study, folder: Path, sites: Sites, fit_student: FitStudent) -> None:
+        self.study, self.folder, self.sites, self.fit_student = study, folder, sites, fit_student
+        self.events = EventLog(folder / "events.jsonl")
+        self.round = Round(sites, folder, min_sites=study.min_sites, near=study.round.near)
+        self.cards: dict[str, dict[str, object]] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Say that a stage begins and how long it took; the seconds of results.json are their sums."""
+        self.events.emit("stage", name=name, state="begins")
+        began = perf_counter()
+        yield
+        self.events.emit("stage", name=name, state="done", seconds=round(perf_counter() - began, 3))
+
+    @cached_property
+    def transferal(self) -> SharedSet:
+        """D."""
+        return transferal_set(self.study, self.folder)
+
+    @cached_property
+    def tests(self) -> dict[str, SharedSet]:
+        """The test sets, by name."""
+        return run_tests.test_sets(self.study, self.folder)
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """w, over the sites that have answered."""
+        return site_weights(self.study.fusion, {name: self.cards[name] for name in self.round.active})
+
+    def predict(self) -> None:
+        """Teachers ready; every site answers the transferal set and the test sets."""
+        with self.stage("teachers"):
+            self.cards = self.round.prepare()
+        with self.stage("pictures"):
+            everything = [self.transferal, *self.tests.values()]
+        with self.stage("masks"):
+            for shared in everything:
+                self.round.ask(shared)
+
+    def fuse_and_filter(self) -> None:
+        """masks.zarr/pseudo and filter.csv, then pseudo.zarr with what is kept."""
+        with self.stage("fusion"):
+            if not self._fused():
+                self._annotate()
+            self._collect()
+
+    def _mark(self) -> str:
+        return f"{sorted(self.weights.items())} {self.study.filter.model_dump_json()} {self.transferal.manifest.sha256}"
+
+    def _fused(self) -> bool:
+        return (self.folder / "filter.csv").exists() and self.transferal.masks.group.attrs.get("fused") == self._mark()
+
+    def _annotate(self) -> None:
+        store, spec, size = self.transferal.masks, self.study.filter, self.study.study.image_size
+        chunks = [StoredChunk(number, list(self.transferal.manifest.ids[rows.start : rows.stop])) for number, rows in enumerate(store.chunks)]
+        alpha, beta = (scaled_alpha(spec.min_target_pixels, size), spec.max_entropy) if spec.enabled else (0.0, 8.0)
+        soft = not all(self.cards[name]["binary"] for name in self.round.active)
+        pseudo = _Pseudo(create_stack(store.group, "pseudo", store.count, store.size, store.chunk), store.chunk)
+        pseudo_annotate(_Stored(self.transferal, self.round.active, soft), chunks, self.weights, alpha, beta, pseudo)
+        write_filter(pseudo.verdicts, self.folder / "filter.csv")
+        store.group.attrs["fused"] = self._mark()
+
+    def _collect(self) -> None:
+        """pseudo.zarr: kept pictures and their pseudo masks, side by side, as the student's workers read them."""
+        verdicts = read_filter(self.folder / "filter.csv")
+        demand_enough(verdicts, self.study.filter)
+        try:
+            if zarr.open_group(self._pseudo, mode="r").attrs.get("complete") == self._mark():
+                return
+        except FileNotFoundError:
+            pass
+        images, masks = self.transferal.images, self.transferal.masks.group["pseudo"]
+        out = PseudoSet(self._pseudo, self.study.study.image_size, self.study.round.chunk, [v.id for v in verdicts if v.kept])
+        for rows in self.transferal.masks.chunks:
+            kept = [row - rows.start for row in rows if verdicts[row].kept]
+            if kept:
+                out.add(np.asarray(images[rows.start : rows.stop])[kept], np.asarray(masks[rows.start : rows.stop])[kept])  # type: ignore[index]
+        out.close(self._mark())
+
+    @property
+    def _pseudo(self) -> str:
+        """A path, or a URL under `student.storage` that workers on other machines can open too."""
+        storage = self.study.student.storage
+        return f"{storage.rstrip('/')}/{self.folder.name}/pseudo.zarr" if storage else str(self.folder / "pseudo.zarr")
+
+    def fit(self) -> None:
+        """student.safetensors, student.json, history.csv."""
+        with self.stage("student"):
+            self._student("student", self._pseudo, self.folder, self.study.student.recipe(), None)
+
+    def fine_tune(self) -> None:
+        """The same three in fine_tune/, from the student and the annotated pictures."""
+        spec = self.study.fine_tune
+        assert spec is not None
+        with self.stage("fine_tune"):
+            out = self.folder / "fine_tune"
+            out.mkdir(exist_ok=True)
+            few = load_annotated(spec.images, spec.masks, self.study.study.image_size)
+            annotated = PseudoSet(out / "annotated.zarr", self.study.study.image_size, self.study.round.chunk, few.ids)
+            annotated.add(few.images, few.masks)
+            annotated.close("annotated")
+            self._student("student+fine_tune", str(out / "annotated.zarr"), out, spec.recipe(), self.folder / "student.safetensors")
+
+    def _student(self, who: str, pseudo: str, out: Path, recipe: Recipe, init: Path | None) -> None:
+        if (out / "student.safetensors").exists():
+            return
+        spec, study = self.study.student, self.study
+        network: NetworkSpec = spec.spec()
+        self.fit_student(
+            StudentJob(
+                who=who,
+                pseudo=pseudo,
+                out=out,
+                events=self.events.path,
+                network=network,
+                recipe=recipe,
+                seed=study.study.seed,
+                threads=study.resources.student_threads,
+                workers=spec.workers,
+                gpus_per_worker=spec.gpus_per_worker,
+                storage=spec.storage,
+                init=init,
+            )
+        )
+        if not (out / "student.safetensors").exists():
+            raise RunError(f"the training of the {who} left no weights in {out}; go on with --resume")
+
+    def evaluate(self) -> None:
+        """results.json, and report.html from it."""
+        with self.stage("evaluation"):
+            dice = run_tests.all_dice(self.study, self.folder, self.tests, self.weights)
+        write_results(self, dice)
+        from nakt_fed.report import write_report  # plotting is slow to import and not needed before
+
+        with self.stage("report"):
+            write_report(self.folder)
+
+
+class _Stored:
+    """T from the mask store."""
+
+    def __init__(self, shared: SharedSet, sites: list[str], soft: bool) -> None:
+        self.store, self.sites, self.soft = shared.masks, sites, soft
+
+    def __call__(self, x: StoredChunk) -> Mapping[str, Masks]:
+        return {site: self.store.read(site, x.number) for site in self.sites}
+
+
+class _Pseudo:
+    """Pseudo masks go to disk, verdicts into one list (some bytes per picture)."""
+
+    def __init__(self, array: "zarr.Array", chunk: int) -> None:  # type: ignore[type-arg]
+        self.array, self.chunk = array, chunk
+        self.verdicts: list[Verdict] = []
+
+    def update(self, x: StoredChunk, y: Masks, verdicts: list[Verdict]) -> None:
+        self.array[x.number * self.chunk : x.number * self.chunk + len(y)] = y
+        self.verdicts += verdicts
+
+
+def run_study(study: Study, folder: Path, sites: Sites, fit_student: FitStudent) -> None:
+    """Algorithm 1, or 2 when the study has [fine_tune], then the evaluation; leaves the run folder of DESIGN §6."""
+    run = Run(study, folder, sites, fit_student)
+    (algorithm_2 if study.fine_tune else algorithm_1)(run)
+    run.evaluate()
+    run.events.emit("done", report=str(folder / "report.html"))

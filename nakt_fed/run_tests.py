@@ -1,0 +1,59 @@
+"""The test sets of a run, and the Dice of everyone on them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nakt_fed.checkpoint import load_checkpoint
+from nakt_fed.data.folders import PictureSet, load_annotated
+from nakt_fed.fusion import fuse
+from nakt_fed.metrics import dice
+from nakt_fed.predict import soft_masks
+from nakt_fed.site_data import private_data
+from nakt_fed.study import Study
+from nakt_fed.transferal import SharedSet, shared_test
+
+DiceTable = dict[str, dict[str, NDArray[np.float64]]]
+"""model -> test set -> Dice per picture."""
+
+
+def test_sets(study: Study, folder: Path) -> dict[str, SharedSet]:
+    """Every test set as a picture set of its own folder. Raises DataError when a picture cannot be used."""
+    return {name: shared_test(name, pictures, folder / "tests" / name, study.round.chunk) for name, pictures in _pictures(study)}
+
+
+def _pictures(study: Study) -> Iterator[tuple[str, PictureSet]]:
+    """The sites' held-out shares (a simulation may look at them; a deployment has none), then the coordinator's own."""
+    size = study.study.image_size
+    for site in study.site:
+        if site.test_share:
+            yield site.name, private_data(site, size, study.study.seed).test
+    for test in study.test:
+        yield test.name, load_annotated(test.images, test.masks, size)
+
+
+def all_dice(study: Study, folder: Path, tests: Mapping[str, SharedSet], weights: Mapping[str, int]) -> DiceTable:
+    """Dice of each teacher, their ensemble and the students, at threshold 0.5. Keeps the masks beside the test pictures."""
+    table: DiceTable = {}
+    for name, shared in tests.items():
+        for model, masks in _answers(study, folder, shared, weights):
+            table.setdefault(model, {})[name] = dice(masks > 127, shared.truth > 127)
+    return table
+
+
+def _answers(study: Study, folder: Path, shared: SharedSet, weights: Mapping[str, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    store = shared.masks
+    soft = {site: store.all(site) for site in weights}
+    yield from ((f"teacher:{site}", masks) for site, masks in soft.items())
+    students = {"student": folder} | ({"student+fine_tune": folder / "fine_tune"} if study.fine_tune else {})
+    answers = {"ensemble": fuse(soft, weights)} | {name: _student(place, study, shared) for name, place in students.items()}
+    for name, masks in answers.items():
+        store.write_all(name, masks)
+        yield name, masks
+
+
+def _student(folder: Path, study: Study, shared: SharedSet) -> NDArray[np.uint8]:
+    model, _ = load_checkpoint(folder / "student.safetensors", expect=study.student.spec())
+    return soft_masks(model, np.asarray(shared.images[:]))

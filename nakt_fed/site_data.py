@@ -1,0 +1,43 @@
+"""A site's private pictures: read once, split by seed, never named outside the site."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from nakt_fed.data.folders import PictureSet, load_annotated, load_pictures
+from nakt_fed.data.pictures import content_hash
+from nakt_fed.data.split import split
+from nakt_fed.seeds import draw
+from nakt_fed.study import SiteSpec
+
+
+@dataclass(frozen=True)
+class PrivateData:
+    """train, validation and test parts of one folder, disjoint."""
+
+    train: PictureSet
+    validation: PictureSet
+    test: PictureSet
+
+    def hashes(self) -> set[str]:
+        """Content hashes of every private picture, to find transferal pictures that also lie here."""
+        return {content_hash(image) for part in (self.train, self.validation, self.test) for image in part.images}
+
+
+def private_data(site: SiteSpec, size: int, seed: int) -> PrivateData:
+    """Read and split a site's folder: first `test_share` is held out, then the recipe's validation share of the rest.
+
+    Raises:
+        DataError: a picture or mask cannot be used.
+    """
+    pictures = load_annotated(site.images, site.masks, size) if site.masks else load_pictures([site.images], size)
+    rest, test = split(pictures.ids, site.test_share, draw(seed, site.name, "test"))
+    kept = pictures.subset(rest)
+    train, validation = split(kept.ids, site.teacher.validation, draw(seed, site.name, "validation"))
+    return PrivateData(kept.subset(train), kept.subset(validation), pictures.subset(test))
+
+
+def write_split(data: PrivateData, path: Path) -> None:
+    """Which picture went where, for the site's own eyes."""
+    parts = {"train": data.train.ids, "validation": data.validation.ids, "test": data.test.ids}
+    path.write_text(json.dumps({"version": 1, **parts}, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,118 @@
+"""Stacks of pictures and masks on disk (zarr): written chunk by chunk, each write whole or not at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from nakt_fed.errors import RunError
+
+
+def create_stack(group: zarr.Group, name: str, count: int, size: int, chunk: int) -> zarr.Array[Any]:
+    """An array (count, size, size) uint8. One file holds `chunk` pictures, each of which can be read alone."""
+    return group.create_array(
+        name, shape=(count, size, size), chunks=(1, size, size), shards=(chunk, size, size), dtype="uint8", overwrite=True
+    )
+
+
+def open_group(path: Path | str, mode: str = "r") -> zarr.Group:
+    """The zarr group at a path or URL.
+
+    Raises:
+        RunError: there is none, or it cannot be read.
+    """
+    try:
+        return zarr.open_group(str(path), mode=mode)  # type: ignore[arg-type]
+    except (FileNotFoundError, ValueError) as error:
+        raise RunError(f"{path} is no zarr group that can be read ({error}); was the run finished?") from None
+
+
+class ChunkStore:
+    """Named stacks over one picture set: <kind>/<name> (N, H, W) uint8, and <kind>_done/<name> (N,) bool beside it.
+
+    The mask store holds every site's answer (kind "masks"); a site keeps the pictures it was sent (kind "pictures").
+    A chunk is marked as done after it was written: a kill in between asks for it once more, never skips it.
+    """
+
+    def __init__(self, path: Path, count: int, size: int, chunk: int, kind: str = "masks") -> None:
+        self.path, self.count, self.size, self.chunk, self.kind = path, count, size, chunk, kind
+        self.group = zarr.open_group(str(path), mode="a")
+
+    def stack(self, name: str) -> zarr.Array[Any]:
+        """The whole array of one name."""
+        key = f"{self.kind}/{name}"
+        if key not in self.group:
+            create_stack(self.group, key, self.count, self.size, self.chunk)
+        return self.group[key]  # type: ignore[return-value]
+
+    def _done(self, name: str) -> zarr.Array[Any]:
+        key = f"{self.kind}_done/{name}"
+        if key not in self.group:
+            self.group.create_array(key, shape=(self.count,), chunks=(self.chunk,), dtype="bool")
+        return self.group[key]  # type: ignore[return-value]
+
+    @property
+    def chunks(self) -> list[range]:
+        """The picture indices of each chunk."""
+        return [range(start, min(start + self.chunk, self.count)) for start in range(0, self.count, self.chunk)]
+
+    def missing(self, name: str) -> list[int]:
+        """Numbers of the chunks that are not done for `name`."""
+        done = np.asarray(self._done(name)[:])
+        return [number for number, chunk in enumerate(self.chunks) if not done[chunk.start : chunk.stop].all()]
+
+    def write(self, name: str, number: int, masks: NDArray[np.uint8]) -> None:
+        """Keep chunk `number`: (n, H, W) uint8."""
+        chunk = self.chunks[number]
+        self.stack(name)[chunk.start : chunk.stop] = masks
+        self._done(name)[chunk.start : chunk.stop] = True
+
+    def read(self, name: str, number: int) -> NDArray[np.uint8]:
+        """Chunk `number`, (n, H, W) uint8."""
+        chunk = self.chunks[number]
+        return np.asarray(self.stack(name)[chunk.start : chunk.stop])
+
+    def all(self, name: str) -> NDArray[np.uint8]:
+        """All of one name; for small sets (tests, galleries)."""
+        return np.asarray(self.stack(name)[:])
+
+    def write_all(self, name: str, masks: NDArray[np.uint8]) -> None:
+        """Keep a stack for every picture at once."""
+        for number, chunk in enumerate(self.chunks):
+            self.write(name, number, masks[chunk.start : chunk.stop])
+
+
+class PseudoSet:
+    """The pseudo-annotated set that the student learns from: images and soft masks (n, H, W) uint8, ids, at a path or URL."""
+
+    def __init__(self, path: Path | str, size: int, chunk: int, ids: Sequence[str]) -> None:
+        self.group = zarr.open_group(str(path), mode="w")
+        self.images = create_stack(self.group, "images", len(ids), size, chunk)
+        self.masks = create_stack(self.group, "masks", len(ids), size, chunk)
+        self.group.attrs["ids"] = list(ids)
+        self.written = 0
+        self._waiting_images: list[NDArray[np.uint8]] = []
+        self._waiting_masks: list[NDArray[np.uint8]] = []
+        self._chunk = chunk
+
+    def add(self, images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
+        """Append pictures and their pseudo masks, (n, H, W) uint8; whole files are written as they fill up."""
+        self._waiting_images.extend(images)
+        self._waiting_masks.extend(masks)
+        while len(self._waiting_images) >= self._chunk:
+            self._flush(self._chunk)
+
+    def close(self, mark: str) -> None:
+        """Write the rest and mark the set as complete; `mark` says from what it was made."""
+        self._flush(len(self._waiting_images))
+        self.group.attrs["complete"] = mark
+
+    def _flush(self, count: int) -> None:
+        if count:
+            part = slice(self.written, self.written + count)
+            self.images[part], self.masks[part] = np.stack(self._waiting_images[:count]), np.stack(self._waiting_masks[:count])
+            del self._waiting_images[:count], self._waiting_masks[:count]
+            self.written += count

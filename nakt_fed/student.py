@@ -1,0 +1,107 @@
+"""What fits a student: a job that any process can do, and the way to do it in this one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
+from nakt_fed.data.folders import PictureSet
+from nakt_fed.data.split import split
+from nakt_fed.events import EventLog
+from nakt_fed.progress import epoch_reporter
+from nakt_fed.seeds import draw
+from nakt_fed.store import open_group
+from nakt_fed.study import NetworkSpec, Recipe
+from nakt_fed.teacher import fresh_network
+from nakt_fed.team import ALONE, Team
+from nakt_fed.train import EpochLog, fit
+
+IN_MEMORY = 2 * 2**30
+"""A pseudo-annotated set up to this many bytes is held in memory while training; a larger one is read batch by batch."""
+
+
+class StudentJob(BaseModel):
+    """All that a training process needs to know; JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    who: str
+    pseudo: str
+    out: Path
+    events: Path
+    network: NetworkSpec
+    recipe: Recipe
+    seed: int
+    threads: int
+    workers: int = 1
+    gpus_per_worker: float = 0
+    storage: str | None = None
+    init: Path | None = None
+
+
+FitStudent = Callable[[StudentJob], None]
+"""Leaves student.safetensors, student.json and history.csv in `job.out`."""
+
+
+def pseudo_sets(job: StudentJob) -> tuple[PictureSet, PictureSet]:
+    """The pseudo-annotated set (training, validation). A picture's views are on the same side as the picture itself."""
+    group = open_group(job.pseudo)
+    ids: list[str] = list(group.attrs["ids"])  # type: ignore[arg-type]
+    whole = PictureSet(ids, group["images"], group["masks"])
+    origins = list(dict.fromkeys(_origin(i) for i in ids))
+    _, held_out = split(origins, job.recipe.validation, draw(job.seed, "validation"))
+    aside = {origins[index] for index in held_out}
+    validation = [row for row, i in enumerate(ids) if i in aside]
+    training = [row for row, i in enumerate(ids) if _origin(i) not in aside]
+    if 2 * whole.images.size <= IN_MEMORY:
+        return whole.subset(training), whole.subset(validation)
+    return PictureSet([ids[row] for row in training], _Rows(whole.images, training), _Rows(whole.masks, training)), whole.subset(validation)
+
+
+def _origin(picture: str) -> str:
+    """`thyroid/12~003` is a view of `thyroid/12`."""
+    head, mark, tail = picture.rpartition("~")
+    return head if mark and tail.isdigit() else picture
+
+
+class _Rows:
+    """Some rows of a zarr array, read when asked for."""
+
+    def __init__(self, array: object, rows: list[int]) -> None:
+        self.array, self.rows = array, np.array(rows)
+        self.shape = (len(rows), *array.shape[1:])  # type: ignore[attr-defined]
+
+    @property
+    def oindex(self) -> "_Rows":
+        return self
+
+    def __getitem__(self, indices: object) -> np.ndarray:
+        return np.asarray(self.array.oindex[self.rows[indices]])  # type: ignore[attr-defined, index]
+
+
+def start_network(job: StudentJob) -> torch.nn.Module:
+    """A fresh network, or the one to be fine-tuned."""
+    if job.init is not None:
+        return load_checkpoint(job.init, expect=job.network)[0]
+    return fresh_network(job.network, draw(job.seed, "student"))
+
+
+def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[EpochLog], None] | None = None) -> None:
+    """Line 11 of Algorithm 1 (or 12 of Algorithm 2) in this process; with a team, every worker calls it."""
+    torch.set_num_threads(job.threads)
+    model = start_network(job)
+    training, validation = pseudo_sets(job)
+    report = epoch_reporter(EventLog(job.events) if team.leads else None, job.who, job.recipe.epochs)
+
+    def each(log: EpochLog) -> None:
+        report(log)
+        if on_epoch:
+            on_epoch(log)
+
+    history = fit(
+        model, training, job.recipe, folder=job.out, seed=draw(job.seed, job.who), validation=validation, on_epoch=each, team=team
+    )
+    if team.leads:
+        save_checkpoint(job.out / "student.safetensors", model.cpu(), job.network, role=job.who, epochs=len(history), pictures=len(training), image_size=training.images.shape[1])

@@ -1,0 +1,326 @@
+"""The study file: one TOML that describes a whole run (DESIGN §5), validated by pydantic, refused with the key and the remedy."""
+
+import copy
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from nakt_fed.errors import StudyError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$", max_length=64)]
+
+
+class Part(BaseModel):
+    """A table of the study file: unknown keys are refused, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkSpec(Part):
+    """An architecture by name: one of the five, any other of segmentation_models_pytorch, or a user's `module:factory`."""
+
+    network: str
+    width: int | None = Field(default=None, ge=2)
+    encoder: str | None = None
+    classes: int = Field(default=1, ge=1, le=1)
+
+    def spec(self) -> "NetworkSpec":
+        """Only the architecture, without what a subclass adds."""
+        return NetworkSpec(**{name: getattr(self, name) for name in NetworkSpec.model_fields})
+
+
+class Recipe(Part):
+    """How a network is fitted. The defaults suit small machines; `preset = "paper"` takes the paper's (A.3)."""
+
+    epochs: int = Field(default=20, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    augment: Literal["paper", "flip", "none"] = "paper"
+    validation: Share = 0.1
+    keep: Literal["best", "last"] = "best"
+
+    def recipe(self) -> "Recipe":
+        """Only the recipe, without what a subclass adds."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+
+class TeacherSpec(NetworkSpec, Recipe):
+    """A site's network: trained on the site's private pictures, or loaded from a checkpoint."""
+
+    checkpoint: Path | None = None
+    binary: bool = False
+
+
+class SiteSpec(Part):
+    """One hospital. `test_share` of its pictures is held out and used as a test set named after the site (simulation only)."""
+
+    name: Name
+    images: Path
+    masks: Path | None = None
+    test_share: Share = 0.0
+    teacher: TeacherSpec
+
+    @model_validator(mode="after")
+    def _can_train(self) -> Self:
+        if self.masks is None and self.teacher.checkpoint is None:
+            raise ValueError(f"site {self.name!r} has neither masks to train its teacher with nor teacher.checkpoint; give one of them")
+        return self
+
+
+class TransferalSpec(Part):
+    """The pictures that are nobody's secret; `views` derived pictures per picture are answered by the teachers too."""
+
+    images: list[Path] = Field(min_length=1)
+    views: int = Field(default=20, ge=0, le=999)
+    mix: float = Field(default=0.7, ge=0, le=1)
+    duplicates: Literal["refuse", "drop"] = "refuse"
+
+
+class FusionSpec(Part):
+    """Who counts how much; weights are given for `fixed` only."""
+
+    weighting: Literal["uniform", "n_images", "validation", "fixed"] = "uniform"
+    weights: dict[str, float] = {}
+
+
+class FilterSpec(Part):
+    """α (at 384×384, scaled with the area), β in bits; fewer than `min_kept` pictures stop the run."""
+
+    enabled: bool = True
+    min_target_pixels: int = Field(default=256, ge=0)
+    max_entropy: float = Field(default=2.5, ge=0, le=8)
+    min_kept: int = Field(default=16, ge=1)
+
+
+class StudentSpec(NetworkSpec, Recipe):
+    """The network that learns from all sites. `augment` defaults to "flip" with views (they are bent already), else to "paper"."""
+
+    workers: int = Field(default=1, ge=1)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    storage: str | None = None
+    validation: Share = 0.05
+    keep: Literal["best", "last"] = "last"
+
+
+class FineTuneSpec(Recipe):
+    """Algorithm 2: a few annotated pictures."""
+
+    images: Path
+    masks: Path
+    epochs: int = Field(default=50, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+
+
+class TestSpec(Part):
+    """A named test set at the coordinator."""
+
+    __test__ = False  # not a pytest class
+    name: Name
+    images: Path
+    masks: Path
+
+
+class RoundSpec(Part):
+    """The exchange with the sites: pictures per message, how lossy the masks may be, how long to wait, how many sites must stay."""
+
+    chunk: int = Field(default=64, ge=1, le=4096)
+    near: int = Field(default=0, ge=0, le=8)
+    in_flight: int = Field(default=2, ge=1, le=64)
+    site_timeout: float = Field(default=3600, gt=0)
+    min_sites: int | None = Field(default=None, ge=1)
+
+
+class ResourcesSpec(Part):
+    """Threads decide the last bits of a float sum, so they are part of the study: the same numbers give the same student."""
+
+    site_threads: int = Field(default=1, ge=1)
+    student_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    sites_at_once: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+
+
+class StudySpec(Part):
+    """Name, seed and the square size in pixels on which everything happens."""
+
+    name: Name
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    image_size: int = Field(default=384, ge=32, le=2048)
+    preset: Literal["default", "paper"] = "default"
+
+    @field_validator("image_size")
+    @classmethod
+    def _whole_strides(cls, size: int) -> int:
+        if size % 32:
+            raise ValueError(f"must be a multiple of 32, the stride of the deepest encoder; nearest is {max(32, round(size / 32) * 32)}")
+        return size
+
+
+class Study(Part):
+    """A whole run. All paths are absolute after loading."""
+
+    study: StudySpec
+    site: list[SiteSpec] = Field(min_length=1)
+    transferal: TransferalSpec
+    fusion: FusionSpec = FusionSpec()
+    filter: FilterSpec = FilterSpec()
+    round: RoundSpec = RoundSpec()
+    student: StudentSpec
+    fine_tune: FineTuneSpec | None = None
+    test: list[TestSpec] = []
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+
+    @property
+    def site_names(self) -> list[str]:
+        return [site.name for site in self.site]
+
+    @property
+    def min_sites(self) -> int:
+        """Without a number, every site must stay."""
+        return self.round.min_sites or len(self.site)
+
+    @property
+    def test_names(self) -> list[str]:
+        """The sites' held-out shares first, then the coordinator's own test sets."""
+        return [site.name for site in self.site if site.test_share] + [test.name for test in self.test]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _refuse_twins("site", self.site_names)
+        _refuse_twins("test set", self.test_names)
+        _refuse_reserved(self.site_names)
+        if self.min_sites > len(self.site):
+            raise ValueError(f"round.min_sites is {self.min_sites}, but the study has {len(self.site)} sites; lower it")
+        if self.fusion.weighting == "fixed" and set(self.fusion.weights) != set(self.site_names):
+            raise ValueError(f'fusion.weighting = "fixed" needs a weight for each of {self.site_names}, got {sorted(self.fusion.weights)}')
+        return self
+
+
+def _refuse_twins(what: str, names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two {what}s are called {name!r}; give each its own name")
+
+
+def _refuse_reserved(names: list[str]) -> None:
+    for name in set(names) & {"ensemble", "student"}:
+        raise ValueError(f"a site cannot be called {name!r}: the results use that name; rename the site")
+
+
+PAPER_RECIPE: dict[str, Any] = {"learning_rate": 1e-4, "batch_size": 4, "schedule": "constant", "augment": "paper"}
+
+
+def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
+    """Defaults that depend on other keys: the paper's preset, and how the student's pictures are augmented."""
+    raw = copy.deepcopy(raw)
+    if _table(raw, "study").get("preset") == "paper":
+        _paper(raw)
+    views = _table(raw, "transferal").get("views", TransferalSpec.model_fields["views"].default)
+    _under(raw, "student", {"augment": "flip" if views else "paper"})
+    return raw
+
+
+def _paper(raw: dict[str, Any]) -> None:
+    """The paper's recipe (A.3) under every key that the user did not write: Adam 1e-4, batch 4, 500 epochs for teachers, no views."""
+    _under(raw, "transferal", {"views": 0})
+    sites = raw.get("site")
+    for site in sites if isinstance(sites, list) else []:
+        _under(site, "teacher", {"epochs": 500, **PAPER_RECIPE})
+    _under(raw, "student", {"epochs": 175, **PAPER_RECIPE})
+    _under(raw, "fine_tune", {"epochs": 50, **PAPER_RECIPE})
+
+
+def _table(raw: dict[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _under(raw: Any, key: str, defaults: dict[str, Any]) -> None:
+    """Put defaults under what the user wrote; what is no table is left for the validation to name."""
+    if isinstance(raw, dict) and isinstance(raw.get(key), dict):
+        raw[key] = {**defaults, **raw[key]}
+
+
+def load_study(path: Path) -> Study:
+    """Read, validate and make every path absolute.
+
+    Raises:
+        StudyError: the file is missing, not TOML, has an unknown key (the nearest known one is named) or an impossible value.
+    """
+    path = Path(path).expanduser().resolve()
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"study file {path} is not there; check the path") from None
+    except IsADirectoryError:
+        raise StudyError(f"{path} is a folder; give the study's TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"study file {path} is not valid TOML: {error}; mend that line") from None
+    return parse_study(raw, path.parent, str(path))
+
+
+def parse_study(raw: dict[str, Any], base: Path, source: str = "the study") -> Study:
+    """Validate a study given as a dict; relative paths are taken from `base`. Raises StudyError like `load_study`."""
+    try:
+        study = Study.model_validate(_with_defaults(raw))
+    except ValidationError as error:
+        raise StudyError(f"{source} cannot be used:\n" + "\n".join(_explain(item, raw) for item in error.errors())) from None
+    return Study.model_validate(_absolute(study.model_dump(), base))
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    """Every Path in nested tables and lists, resolved against the study's folder."""
+    if isinstance(value, dict):
+        return {key: _absolute(item, base) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_absolute(item, base) for item in value]
+    return (base / value.expanduser()).resolve() if isinstance(value, Path) else value
+
+
+def _explain(item: Any, raw: dict[str, Any]) -> str:
+    """One line per fault: the key as the user would write it, and the remedy."""
+    key = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in item["loc"]).replace(".[", "[")
+    if item["type"] == "extra_forbidden":
+        return f"  {key}: unknown key{_suggestion(item['loc'])}"
+    if item["type"] == "missing":
+        return f"  {key}: missing; add it"
+    came = "" if isinstance(item["input"], dict | list) else f" (got {item['input']!r})"
+    return f"  {key or 'study'}: {item['msg'].removeprefix('Value error, ')}{came}"
+
+
+def _suggestion(location: tuple[Any, ...]) -> str:
+    model: Any = Study
+    for part in location[:-1]:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            model = next((kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields")), None)
+    known = sorted(model.model_fields)
+    nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known here: {', '.join(known)}"
+
+
+def dump_study(study: Study) -> str:
+    """The resolved study as TOML, with every default written out; `load_study` reads it back equal."""
+    return tomli_w.dumps(_plain(study.model_dump(mode="json")))
+
+
+def _plain(value: Any) -> Any:
+    """TOML knows no null: a key that is not set is left out."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def checked_parts(network: dict[str, Any], recipe: dict[str, Any], image_size: int) -> tuple[NetworkSpec, Recipe, int]:
+    """The same rules for a part on its own. Raises StudyError like `load_study`."""
+    try:
+        StudySpec(name="part", image_size=image_size)
+        return NetworkSpec(**network), Recipe(**recipe), image_size
+    except ValidationError as error:
+        raise StudyError("this cannot be trained:\n" + "\n".join(_explain(item, {}) for item in error.errors())) from None

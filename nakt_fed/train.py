@@ -1,0 +1,242 @@
+"""The one training loop, for teachers, student and fine-tuning: Adam, Dice + BCE, resumable at every epoch."""
+
+import copy
+import csv
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nakt_fed.augment import augment
+from nakt_fed.data.folders import PictureSet
+from nakt_fed.errors import DataError, RunError
+from nakt_fed.feed import batches, feed
+from nakt_fed.losses import dice_bce
+from nakt_fed.metrics import dice
+from nakt_fed.predict import normalise, probabilities
+from nakt_fed.seeds import draw
+from nakt_fed.study import Recipe
+from nakt_fed.team import ALONE, Team
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """One row of history.csv. `loss` is the mean over the epoch's batches of the leading worker."""
+
+    epoch: int
+    loss: float
+    validation_dice: float | None
+    learning_rate: float
+    seconds: float
+
+
+@dataclass
+class State:
+    """All that changes while training; what `last.pt` holds."""
+
+    model: nn.Module
+    average: nn.Module | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    history: list[EpochLog]
+    best: float = -1.0
+
+    @property
+    def answer(self) -> nn.Module:
+        """The network that is evaluated and kept: the running average of the weights where there is one."""
+        return self.average or self.model
+
+
+def fit(
+    model: nn.Module,
+    train: PictureSet,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    seed: int,
+    validation: PictureSet | None = None,
+    on_epoch: Callable[[EpochLog], None] | None = None,
+    team: Team = ALONE,
+) -> list[EpochLog]:
+    """Train `model` in place and leave the weights in it that `recipe.keep` names.
+
+    The same seed, recipe, pictures, thread count and one worker give the same weights bit for bit, also when the
+    training was killed and started again: every epoch draws from a generator of its own.
+
+    Args:
+        train: pictures (N, H, W) uint8 with masks (N, H, W) uint8, soft masks allowed (probability × 255).
+        folder: gets last.pt, best.pt and history.csv; an unfinished training in it goes on.
+        validation: annotated pictures for the Dice in the history and for `keep = "best"`.
+
+    Raises:
+        DataError: fewer than two pictures, or no masks.
+        RunError: the loss is not finite, or the folder holds another training.
+    """
+    if train.masks is None or len(train) < 2:
+        raise DataError(f"training needs at least 2 pictures with masks, got {len(train)}; add pictures")
+    device = team.pick_device()
+    state = _start(model, recipe, device)
+    mark = _fingerprint(train, recipe, seed)
+    _resume(state, folder, mark, device)
+    wrapped = team.wrap(state.model)
+    for epoch in range(len(state.history) + 1, recipe.epochs + 1):
+        log = _epoch(wrapped, state, train, validation, recipe, seed, epoch, team, device)
+        state.history.append(log)
+        if team.leads:
+            _keep(state, folder, mark)
+        if on_epoch:
+            on_epoch(log)
+    if team.leads:
+        _save(_parts(state, mark, optimizer=False), folder / "last.pt")
+    _settle(state, folder, recipe, device)
+    return state.history
+
+
+def _start(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
+    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    model.to(device, memory_format=layout)
+    average = copy.deepcopy(model).requires_grad_(False) if recipe.ema else None
+    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported())
+    return State(model, average, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate), scaler, [])
+
+
+def _epoch(
+    wrapped: nn.Module,
+    state: State,
+    train: PictureSet,
+    validation: PictureSet | None,
+    recipe: Recipe,
+    seed: int,
+    epoch: int,
+    team: Team,
+    device: torch.device,
+) -> EpochLog:
+    began = time.perf_counter()
+    torch.manual_seed(draw(seed, epoch, team.rank))  # dropout
+    generator = torch.Generator().manual_seed(draw(seed, epoch, team.rank, "augment"))
+    order = batches(len(train), recipe.batch_size, draw(seed, epoch), team.rank, team.size)
+    losses = []
+    wrapped.train()
+    for step, (images, masks) in enumerate(feed(train, order, device)):
+        rate = learning_rate(recipe, (epoch - 1) * len(order) + step, recipe.epochs * len(order))
+        images, masks = augment(images, masks, recipe.augment, generator)
+        losses.append(_step(wrapped, state, images, masks, rate, recipe, device))
+    loss = float(torch.stack(losses).mean())
+    if not math.isfinite(loss):
+        raise RunError(f"the loss is {loss} in epoch {epoch}; lower learning_rate (now {recipe.learning_rate:g}) or check the pictures")
+    score = _validate(state.answer, validation) if team.leads else None
+    return EpochLog(epoch, loss, score, rate, time.perf_counter() - began)
+
+
+def _step(wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, rate: float, recipe: Recipe, device: torch.device) -> Tensor:
+    state.optimizer.param_groups[0]["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    half = torch.bfloat16 if not state.scaler.is_enabled() else torch.float16
+    with torch.autocast(device.type, dtype=half, enabled=device.type == "cuda"):
+        loss = dice_bce(wrapped(normalise(images)), masks)
+    state.scaler.scale(loss).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if state.average is not None:
+        _follow(state.average, state.model, recipe.ema)
+    return loss.detach()
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Exponential moving average of the weights; counters and statistics are copied."""
+    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
+        slow.lerp_(fast, 1 - decay)
+    for slow, fast in zip(average.buffers(), model.buffers(), strict=True):
+        slow.copy_(fast)
+
+
+def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
+    """Constant (the paper's), or a half cosine from the recipe's rate down to zero."""
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def _validate(model: nn.Module, validation: PictureSet | None) -> float | None:
+    """Mean Dice at threshold 0.5."""
+    if validation is None or not len(validation):
+        return None
+    assert validation.masks is not None
+    truth = np.asarray(validation.masks[:]) > 127
+    return float(dice(probabilities(model, np.asarray(validation.images[:])) > 0.5, truth).mean())
+
+
+def _fingerprint(train: PictureSet, recipe: Recipe, seed: int) -> str:
+    text = json.dumps([recipe.model_dump(mode="json"), seed, len(train), list(train.images.shape)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _keep(state: State, folder: Path, mark: str) -> None:
+    """history.csv, best.pt when this epoch is the best, and last.pt as the last act, so that a kill loses one epoch at most."""
+    folder.mkdir(parents=True, exist_ok=True)
+    score = state.history[-1].validation_dice
+    if score is not None and score > state.best:
+        state.best = score
+        _save(state.answer.state_dict(), folder / "best.pt")
+    write_history(state.history, folder / "history.csv")
+    _save(_parts(state, mark), folder / "last.pt")
+
+
+def _parts(state: State, mark: str, optimizer: bool = True) -> dict[str, Any]:
+    """What last.pt holds; a finished training needs no optimizer any more (two thirds of the bytes)."""
+    parts: dict[str, Any] = {"model": state.model.state_dict(), "best": state.best, "mark": mark}
+    parts["history"] = [asdict(log) for log in state.history]
+    parts |= {"average": state.average.state_dict()} if state.average else {}
+    parts |= {"optimizer": state.optimizer.state_dict(), "scaler": state.scaler.state_dict()} if optimizer else {}
+    return parts
+
+
+def _save(value: Any, path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(value, part)
+    os.replace(part, path)
+
+
+def _resume(state: State, folder: Path, mark: str, device: torch.device) -> None:
+    if not (folder / "last.pt").exists():
+        return
+    saved = torch.load(folder / "last.pt", map_location=device, weights_only=True)
+    if saved["mark"] != mark:
+        raise RunError(f"{folder} holds an unfinished training with another recipe, seed or other pictures; take another folder or delete its last.pt")
+    state.model.load_state_dict(saved["model"])
+    if "optimizer" in saved:
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+    if state.average is not None:
+        state.average.load_state_dict(saved["average"])
+    state.best = saved["best"]
+    state.history = [EpochLog(**log) for log in saved["history"]]
+
+
+def _settle(state: State, folder: Path, recipe: Recipe, device: torch.device) -> None:
+    """Put the weights that are kept into the model."""
+    chosen = state.answer.state_dict()
+    if recipe.keep == "best" and (folder / "best.pt").exists():
+        chosen = torch.load(folder / "best.pt", map_location=device, weights_only=True)
+    state.model.load_state_dict(chosen)
+    state.model.eval()
+
+
+def write_history(history: list[EpochLog], path: Path) -> None:
+    """history.csv: one row per epoch; an empty cell where there was no validation."""
+    with path.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(EpochLog.__dataclass_fields__))
+        table.writeheader()
+        table.writerows({**asdict(log), "validation_dice": "" if log.validation_dice is None else log.validation_dice} for log in history)
+
+

@@ -1,0 +1,44 @@
+"""Request and Reply as a JSON text and a blob, the two things that every carrier (Flower's records, a socket) can hold."""
+
+import json
+from typing import Any, get_args
+
+from nakt_fed.errors import AnswerError
+from nakt_fed.exchange import Kind, Reply, Request
+
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+def request_text(request: Request) -> str:
+    """What `read_request` needs besides the kind and the blob. Raises TypeError when `meta` holds more than JSON values."""
+    return json.dumps(request.meta, allow_nan=False)
+
+
+def read_request(kind: str, text: str, blob: bytes) -> Request:
+    """The other end of `request_text`. Raises AnswerError for an unknown kind or a text that is no JSON object."""
+    if kind not in KINDS:
+        raise AnswerError(f"expected a request of kind {', '.join(KINDS)}; got {kind!r}")
+    return Request(kind, _object(text, "request"), blob)  # type: ignore[arg-type]
+
+
+def reply_text(reply: Reply) -> str:
+    """What `read_reply` needs besides the blob."""
+    return json.dumps({"ok": reply.ok, "meta": reply.meta}, allow_nan=False)
+
+
+def read_reply(text: str, blob: bytes) -> Reply:
+    """The other end of `reply_text`. Raises AnswerError for a text that is no reply."""
+    fields = _object(text, "reply")
+    if not (fields.keys() == {"ok", "meta"} and isinstance(fields["ok"], bool) and isinstance(fields["meta"], dict)):
+        raise AnswerError(f"expected a reply with ok and meta; got {sorted(fields)}; the site runs another version")
+    return Reply(fields["ok"], fields["meta"], blob)
+
+
+def _object(text: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AnswerError(f"expected a {what} in JSON; got {text[:40]!r} ({error})") from None
+    if not isinstance(value, dict):
+        raise AnswerError(f"expected a {what} as a JSON object; got {type(value).__name__}")
+    return value

@@ -1,0 +1,69 @@
+"""The Flower ServerApp of the coordinator: finds the sites, then runs the study."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+import nakt_fed
+from nakt_fed.errors import NaktError, StudyError
+from nakt_fed.events import EventLog
+from nakt_fed.study import Study, dump_study, load_study
+
+from .grid import FlowerSites, find_sites
+
+FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run config: `study`, an absolute path or "demo"; `run-dir`, an absolute path, or empty for a new folder under ./runs.
+
+    Flower counts a run as failed when this raises; the event `error` holds the reason for people.
+    """
+    study = load_study(study_path(str(context.run_config["study"])))
+    run = run_folder(str(context.run_config["run-dir"]), study)
+    events = EventLog(run / "events.jsonl")
+    try:
+        run_on(grid, study, run)
+    except NaktError as error:
+        events.emit("error", message=str(error))
+        raise
+    except Exception as error:
+        events.emit("error", message=f"{type(error).__name__}: {error}; this is a fault of nakt-fed, flower.log has the rest")
+        raise
+
+
+def run_on(grid: Grid, study: Study, run: Path) -> None:
+    from nakt_fed.run import run_study  # torch: only once the study is known to be good
+
+    from .student import fit_student
+
+    extra = {"run": str(run)}
+    nodes = find_sites(grid, study.site_names, FIND_SECONDS, extra)
+    sites = FlowerSites(grid, nodes, study.round.in_flight, study.round.site_timeout, extra)
+    run_study(study, run, sites, fit_student)
+
+
+def study_path(name: str) -> Path:
+    """The study's file. Raises StudyError for a relative path: Flower runs apps in a folder of its own choice."""
+    path = Path(nakt_fed.__file__).parent / "demo" / "study.toml" if name == "demo" else Path(name).expanduser()
+    if not path.is_absolute():
+        raise StudyError(f"run config study = {name!r} is a relative path; give an absolute one, as in study=\"$PWD/{name}\"")
+    return path
+
+
+def run_folder(name: str, study: Study) -> Path:
+    """The run's folder, with the study in it, from where simulated sites read it too."""
+    stamp = f"{study.study.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    run = Path(name).expanduser() if name else Path.cwd() / "runs" / stamp
+    if not run.is_absolute():
+        raise StudyError(f"run config run-dir = {name!r} is a relative path; give an absolute one")
+    run.mkdir(parents=True, exist_ok=True)
+    if not (run / "study.toml").exists():
+        (run / "study.toml.new").write_text(dump_study(study), encoding="utf-8")
+        (run / "study.toml.new").replace(run / "study.toml")  # at once: a run may be killed at any point
+    return run

@@ -1,0 +1,130 @@
+"""The student's training in a process of its own, with a Ray of its own or on the user's cluster.
+
+A second `ray.init` in the process of Flower's simulation raises, and there the sites' actors may hold every CPU; in a
+deployment nobody has started Ray. A child process is the same in both, and ends with all that it started.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+from nakt_fed.errors import NaktError, RunError
+from nakt_fed.processes import guarded
+from nakt_fed.student import StudentJob
+
+ADDRESSES = ("NAKT_RAY_ADDRESS", "RAY_ADDRESS")
+REASON = "nakt-fed: "
+LAST_LINES = 15
+LONGEST_TEMP = 24  # characters; Ray's sockets lie below, and a socket's path has at most 107
+OBJECT_STORE = 256 * 2**20  # bytes; the only large object is the checkpoint that is fine-tuned
+
+
+def fit_student(job: StudentJob) -> None:
+    """Train the student with Ray Train; leaves student.safetensors, student.json and history.csv in `job.out`.
+
+    With NAKT_RAY_ADDRESS (or RAY_ADDRESS) set, the training runs on that cluster. A training that was killed, whole or
+    a worker of it, goes on from its last finished epoch when this is called again.
+
+    Raises:
+        RunError: the training refused or failed; the message is its own where it left one.
+    """
+    job.out.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="nakt-", dir=_short_folder()))
+    (scratch / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+    log = job.out / "student.log"
+    command = [sys.executable, "-m", __name__, str(scratch / "job.json")]
+    with log.open("wb") as sink, guarded(command, env=environment(job, scratch), sink=sink, remove=scratch) as child:
+        code = child.wait()
+    if code:
+        raise RunError(_failure(code, log))
+    log.unlink()
+
+
+def environment(job: StudentJob, scratch: Path) -> dict[str, str]:
+    """The environment of the training process and, through it, of its own Ray."""
+    address = next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
+    kept = {key: value for key, value in os.environ.items() if key not in (*ADDRESSES, "RAY_TMPDIR", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")}
+    paths = [str(Path(__file__).parent.parent), *filter(None, sys.path)]
+    return {
+        **kept,
+        **(_private_ray() if not address else {"NAKT_RAY_ADDRESS": address}),
+        **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(job.threads)),
+        "TMPDIR": str(scratch),
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the behaviour to come; else every start warns
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # seconds; an epoch's report waits for the check before it
+    }
+
+
+def _private_ray() -> dict[str, str]:
+    """Ray's ports take orders from whoever reaches them: listen on 127.0.0.1 alone, and obey only who knows a secret."""
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its one effect: everything listens on 127.0.0.1
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}),
+    }
+
+
+def _short_folder() -> str:
+    return tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMP else "/tmp"
+
+
+def _failure(code: int, log: Path) -> str:
+    text = log.read_text(encoding="utf-8", errors="replace")
+    _, found, reason = text.rpartition(REASON)
+    if found:
+        return reason.strip()
+    how = f"was ended by {signal.Signals(code - 128).name}" if code > 128 else f"ended with code {code}"
+    last = "\n".join(text.splitlines()[-LAST_LINES:])
+    return f"the student's training {how}; finished epochs are kept, go on with --resume. The end of {log}:\n{last}"
+
+
+def main(path: Path) -> int:
+    """The child: connect to Ray, train, and leave the reason of a failure as the last words of the log."""
+    job = StudentJob.model_validate_json(path.read_bytes())
+    try:
+        _train(job, path.parent)
+    except NaktError as error:
+        print(f"{REASON}{error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        print(f"{REASON}the student's training failed: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(job: StudentJob, scratch: Path) -> None:
+    import ray
+
+    address = os.environ.get("NAKT_RAY_ADDRESS")
+    if address and "://" in address:
+        raise RunError(f"RAY_ADDRESS is {address}: the coordinator has to run on a node of the cluster; give host:port of its head")
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+    else:
+        ray.init(
+            address="local",
+            num_cpus=job.workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=OBJECT_STORE,
+            _temp_dir=str(scratch),
+        )
+    from .ray_train import train
+
+    try:
+        train(job, scratch, private=not address)
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
