@@ -44,20 +44,9 @@ def _frames(body: memoryview, lengths: NDArray[np.uint32], shape: tuple[int, int
     stack = np.empty(shape, dtype=np.uint8)
     end = np.cumsum(lengths, dtype=np.int64)
     for index, (stop, length) in enumerate(zip(end.tolist(), lengths.tolist(), strict=True)):
-        frame = bytes(body[stop - length : stop])
-        if _frame_size(frame) != shape[1:]:
-            raise AnswerError(f"frame {index} of the coded masks is not {shape[1]}×{shape[2]} JPEG-LS; send them again")
-        try:
-            stack[index] = imagecodecs.jpegls_decode(frame)
+        try:  # into our own memory: whatever size a frame claims, nothing is allocated for it
+            imagecodecs.jpegls_decode(bytes(body[stop - length : stop]), out=stack[index])
         except Exception as error:  # the library raises its own family and ValueError
-            raise AnswerError(f"frame {index} of the coded masks is damaged ({type(error).__name__}); send them again") from None
+            what = f"frame {index} of the coded masks is damaged or not {shape[1]}×{shape[2]} JPEG-LS"
+            raise AnswerError(f"{what} ({type(error).__name__}); send them again") from None
     return stack
-
-
-def _frame_size(frame: bytes) -> tuple[int, int] | None:
-    """Height and width from the start-of-frame marker (FF F7), read before the decoder allocates anything."""
-    at = frame.find(b"\xff\xf7", 0, 64)
-    if at < 0 or len(frame) < at + 10:
-        return None
-    precision, height, width, components = struct.unpack_from(">BHHB", frame, at + 4)
-    return (height, width) if (precision, components) == (8, 1) else None

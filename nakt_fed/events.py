@@ -1,4 +1,4 @@
-"""What a run tells while it works: one JSON line per event, written by any process, followed by whoever shows progress."""
+"""What a run tells while it works: one JSON line per event, written by any process, followed by any other."""
 
 import json
 import os
@@ -18,7 +18,7 @@ class EventLog:
         self.path = Path(path)
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Append {"time": UTC, "kind": kind, **fields} in a single write, so that lines of several writers never mix."""
+        """Append {"time": UTC, "kind": kind, **fields} in one write, so that lines of several writers never mix."""
         event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "kind": kind, **fields}
         line = json.dumps(event, ensure_ascii=False).encode() + b"\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def end_of(path: Path) -> int:
 
 
 def follow(path: Path, stop: Callable[[], bool], start: int = 0) -> Iterator[dict[str, Any]]:
-    """Yield the events from byte `start` on as they are written, until `stop()` is true and the file is read to its end.
+    """Yield the events from byte `start` on as they are written, until `stop()` is true and the file is at its end.
 
     The file may not be there yet, and its last line may still be half written: that line is yielded when it is whole.
     """

@@ -19,7 +19,8 @@ def batches(count: int, batch_size: int, seed: int, rank: int = 0, size: int = 1
     Every worker gets the same number of pictures per batch: the first ones are repeated where it does not divide.
     """
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
-    whole = np.array_split(order, max(1, round(count / batch_size)))
+    most = count if batch_size == 1 else count // 2
+    whole = np.array_split(order, max(1, min(round(count / batch_size), most)))
     return [np.resize(batch, -(-len(batch) // size) * size)[rank::size] for batch in whole]
 
 

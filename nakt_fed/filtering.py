@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from nakt_fed.errors import FilterError
 from nakt_fed.study import FilterSpec
@@ -33,7 +34,8 @@ class Verdict:
 
 def levels(y: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The 256-level histogram of each pseudo mask: (n, H, W) uint8 -> (n, 256) counts. N and E both follow from it."""
-    return np.stack([np.bincount(mask.ravel(), minlength=256) for mask in y]) if len(y) else np.zeros((0, 256), np.int64)
+    # Pillow counts bytes as they are; np.bincount, half as fast, first widens every pixel to 64 bits
+    return np.array([Image.fromarray(mask).histogram() for mask in y], np.int64).reshape(-1, 256)
 
 
 def target_pixels(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,10 @@ def fixed_point(weights: Mapping[str, float]) -> dict[str, int]:
     for site, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise StudyError(f"the weight of site {site!r} is {weight}; expected a finite number of at least 0")
-    total = math.fsum(weights.values())
-    if total <= 0:
+    if not any(weights.values()):
         raise StudyError(f"the weights of the sites {sorted(weights)} are all zero; give at least one a positive weight")
-    exact = {site: weight / total * ONE for site, weight in weights.items()}
+    total = sum(map(Fraction, weights.values()))  # fractions: a float sum overflows, and rounds near-equal weights together
+    exact = {site: Fraction(weight) / total * ONE for site, weight in weights.items()}
     whole = {site: math.floor(value) for site, value in exact.items()}
     by_remainder = sorted(exact, key=lambda site: (whole[site] - exact[site], site))
     for site in by_remainder[: ONE - sum(whole.values())]:
@@ -61,12 +62,19 @@ class WeightedSum:
     def result(self) -> NDArray[np.uint8]:
         """The pseudo masks (n, H, W) uint8, probability × 255, rounded half up."""
         assert self.weight == ONE
-        return ((self.products + np.uint32(ONE // 2)) >> np.uint32(16)).astype(np.uint8)
+        rounded = np.empty(self.products.shape, np.uint8)
+        for total, pseudo in zip(self.products, rounded, strict=True):
+            pseudo[:] = (total + np.uint32(ONE // 2)) >> np.uint32(16)
+        return rounded
 
 
 def fuse(soft: Mapping[str, NDArray[np.uint8]], weights: Mapping[str, int]) -> NDArray[np.uint8]:
-    """Line 2 of Algorithm 1 for a chunk: soft masks (n, H, W) per site, fixed-point weights -> pseudo masks (n, H, W)."""
-    total = WeightedSum(next(iter(soft.values())).shape)
+    """Line 2 of Algorithm 1 for a chunk: soft masks (n, H, W) per site, fixed-point weights -> pseudo masks (n, H, W).
+
+    The sites are taken one after the other: a mapping that reads when asked never holds more than one site's masks.
+    """
+    total: WeightedSum | None = None
     for site, masks in soft.items():
-        total.add(masks, weights[site])
+        total = (total or WeightedSum(masks.shape)).add(masks, weights[site])
+    assert total is not None
     return total.result()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,13 +32,14 @@ class Ledger:
             "sha256": hashlib.sha256(done.reply.blob).hexdigest(),
             "outcome": outcome,
         }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line | ({"reason": reason} if reason else {})) + "\n")
+        with self.path.open("ab+") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            mend = b"\n" if file.read(1) not in (b"", b"\n") else b""  # a kill or a full disk has cut the last line
+            file.write(mend + json.dumps(line | ({"reason": reason} if reason else {})).encode() + b"\n")
         return line
 
     def lines(self) -> list[dict[str, Any]]:
-        """All whole lines; a line that a kill has cut is passed over."""
+        """All whole lines; a line that was cut is passed over."""
         if not self.path.exists():
             return []
-        *whole, _ = self.path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in whole]
+        return [json.loads(line) for line in self.path.read_bytes().splitlines() if line.endswith(b"}")]

@@ -70,7 +70,7 @@ def _row(run: "Run", test: str, values: Any) -> dict[str, Any]:
 def _transferal(run: "Run") -> dict[str, Any]:
     verdicts = read_filter(run.folder / "filter.csv")
     rules = [verdict.rule for verdict in verdicts]
-    excluded = {rule: rules.count(rule) for rule in ("few_targets", "high_entropy")}  # type: ignore[arg-type]
+    excluded = {rule: rules.count(rule) for rule in ("few_targets", "high_entropy")}
     originals = run.transferal.manifest.originals
     return {"images": len(verdicts), "originals": originals, "views": len(verdicts) - originals, "kept": rules.count(""), "excluded": excluded}
 

@@ -24,7 +24,8 @@ def refuse_other_study(begun: Study, wanted: Study, folder: Path) -> None:
     """
     learning = (folder / "last.pt").exists() or (folder / "student.safetensors").exists()
     old, new = begun.model_dump(mode="json"), wanted.model_dump(mode="json")
-    fixed = ASKED + (LEARNED if learning else ())
+    tuning = (folder / "fine_tune" / "last.pt").exists()
+    fixed = ASKED + (LEARNED if learning else ()) + (("fine_tune",) if tuning else ())
     keys = [*fixed, *(("round", key) for key in ("chunk", "near"))]
     for key in keys:
         left, right = (table[key] if isinstance(key, str) else table[key[0]][key[1]] for table in (old, new))

@@ -4,10 +4,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
 
 from nakt_fed.codec import decode, encode
 from nakt_fed.errors import AnswerError, RunError
@@ -15,6 +16,7 @@ from nakt_fed.events import EventLog
 from nakt_fed.exchange import Exchange, Request, Sites
 from nakt_fed.ledger import Ledger
 from nakt_fed.progress import SiteMeter
+from nakt_fed.teacher import TeacherCard
 from nakt_fed.transferal import SharedSet
 
 TRIES = 2
@@ -26,6 +28,13 @@ REMEDY = {
     "bad_data": "check its pictures and masks with `nakt check`",
     "bad_answer": "check its teacher: finite probabilities in 0..1, one per pixel",
 }
+
+
+class OfferAnswer(BaseModel):
+    """What a site that accepts a manifest says: the chunks of originals it lacks, and how many pictures it knows already."""
+
+    missing: list[Annotated[int, Field(ge=0)]]
+    overlap: int = Field(ge=0)
 
 
 class Round:
@@ -50,16 +59,17 @@ class Round:
         """Every site loads or trains its teacher; returns the teachers' cards."""
         cards: dict[str, dict[str, Any]] = {}
         for done in self.sites.exchange({name: iter([Request("prepare")]) for name in self.active}):
-            if done.reply.ok:
-                cards[done.site] = done.reply.meta
-            else:
-                self._drop(done.site, "teacher", _reason(done))
+            try:
+                cards[done.site] = TeacherCard.model_validate(_answered(done)).model_dump()
+            except (AnswerError, ValidationError) as error:
+                self._drop(done.site, "teacher", _words(error))
         return cards
 
     def ask(self, shared: SharedSet) -> None:
         """Offer the manifest, send the originals that a site lacks, and collect the masks that the store lacks."""
         waiting = [name for name in self.active if shared.masks.missing(name)]
-        missing = self._offer(shared, waiting)
+        everyone = shared.name == "transferal"  # also of a site that has answered all is the overlap to be known
+        missing = self._offer(shared, self.active if everyone else waiting)
         pack = lru_cache(maxsize=4)(lambda chunk: encode(_originals(shared, chunk)))
         self._chunks(shared, "pictures", missing, lambda chunk: self._picture_request(shared, chunk, pack(chunk)))
         wanted = {name: shared.masks.missing(name) for name in waiting if name not in self.set_aside}
@@ -71,12 +81,14 @@ class Round:
         offer = Request("offer", {"set": shared.name, "chunk": shared.chunk}, manifest)
         missing: dict[str, list[int]] = {}
         for done in self.sites.exchange({name: iter([offer]) for name in names}):
-            if not done.reply.ok:
-                self._drop(done.site, shared.name, _reason(done))
+            try:
+                answer = OfferAnswer.model_validate(_answered(done))
+            except (AnswerError, ValidationError) as error:
+                self._drop(done.site, shared.name, _words(error))
                 continue
-            missing[done.site] = [int(chunk) for chunk in done.reply.meta["missing"]]
+            missing[done.site] = [chunk for chunk in answer.missing if _rows(shared, chunk)]
             if shared.name == "transferal":
-                self.overlaps[done.site] = int(done.reply.meta["overlap"])
+                self.overlaps[done.site] = answer.overlap
             self.ledger.write(done, shared.name, None, len(shared.manifest), "ok")
         return missing
 
@@ -126,7 +138,7 @@ class Round:
         elif done.request.kind == "masks":
             try:
                 shared.masks.write(done.site, chunk, _checked(shared, done, chunk))
-            except (AnswerError, KeyError, TypeError) as error:
+            except AnswerError as error:
                 failure = "rejected", str(error)
         self.ledger.write(done, shared.name, chunk, self._count(shared, done), *(failure or ("ok",)))
         return failure
@@ -160,6 +172,20 @@ def _checked(shared: SharedSet, done: Exchange, chunk: int) -> NDArray[np.uint8]
     if done.reply.meta.get("manifest") != shared.manifest.sha256 or done.reply.meta.get("range") != [rows.start, rows.stop]:
         raise AnswerError("the answer belongs to another manifest or to other pictures")
     return decode(done.reply.blob, (len(rows), shared.manifest.image_size, shared.manifest.image_size))
+
+
+def _answered(done: Exchange) -> dict[str, Any]:
+    """The meta of an answer. Raises AnswerError, in words, for a refusal."""
+    if not done.reply.ok:
+        raise AnswerError(_reason(done))
+    return done.reply.meta
+
+
+def _words(error: AnswerError | ValidationError) -> str:
+    if isinstance(error, AnswerError):
+        return str(error)
+    fault = error.errors()[0]
+    return f"its answer has {'.'.join(map(str, fault['loc']))}: {fault['msg']}; run the same nakt-fed there and here"
 
 
 def _reason(done: Exchange) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import zarr
@@ -70,7 +71,9 @@ class Run:
         return site_weights(self.study.fusion, {name: self.cards[name] for name in self.round.active})
 
     def predict(self) -> None:
-        """Teachers ready; every site answers the transferal set and the test sets."""
+        """Teachers ready; every site answers the transferal set and the test sets. When all have, none is asked again."""
+        if self._recall():
+            return
         with self.stage("teachers"):
             self.cards = self.round.prepare()
         with self.stage("pictures"):
@@ -78,6 +81,15 @@ class Run:
         with self.stage("masks"):
             for shared in everything:
                 self.round.ask(shared)
+        kept: Any = {"cards": self.cards, "overlaps": self.round.overlaps, "set_aside": self.round.set_aside}
+        self.transferal.masks.group.attrs["round"] = kept
+
+    def _recall(self) -> bool:
+        """Who took part when an earlier start had every answer: what comes after must not change with who is there today."""
+        kept: Any = self.transferal.masks.group.attrs.get("round") if (self.folder / "manifest.json").exists() else None
+        if kept:
+            self.cards, self.round.overlaps, self.round.set_aside = kept["cards"], kept["overlaps"], kept["set_aside"]
+        return bool(kept)
 
     def fuse_and_filter(self) -> None:
         """masks.zarr/pseudo and filter.csv, then pseudo.zarr with what is kept."""
@@ -105,7 +117,8 @@ class Run:
     def _collect(self) -> None:
         """pseudo.zarr: kept pictures and their pseudo masks, side by side, as the student's workers read them."""
         verdicts = read_filter(self.folder / "filter.csv")
-        demand_enough(verdicts, self.study.filter)
+        if self.study.filter.enabled:
+            demand_enough(verdicts, self.study.filter)
         try:
             if zarr.open_group(self._pseudo, mode="r").attrs.get("complete") == self._mark():
                 return
@@ -191,7 +204,7 @@ class _Stored:
 class _Pseudo:
     """Pseudo masks go to disk, verdicts into one list (some bytes per picture)."""
 
-    def __init__(self, array: "zarr.Array", chunk: int) -> None:  # type: ignore[type-arg]
+    def __init__(self, array: "zarr.Array[Any]", chunk: int) -> None:
         self.array, self.chunk = array, chunk
         self.verdicts: list[Verdict] = []
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from nakt_fed.checkpoint import load_checkpoint
@@ -55,5 +56,6 @@ def _answers(study: Study, folder: Path, shared: SharedSet, weights: Mapping[str
 
 
 def _student(folder: Path, study: Study, shared: SharedSet) -> NDArray[np.uint8]:
+    torch.set_num_threads(study.resources.student_threads)
     model, _ = load_checkpoint(folder / "student.safetensors", expect=study.student.spec())
     return soft_masks(model, np.asarray(shared.images[:]))

@@ -1,5 +1,7 @@
 """A site's teacher service: the boundary of the hospital (DESIGN §2). Pictures come in, masks go out, the rest stays here."""
 
+import contextlib
+import hashlib
 import json
 import secrets
 import traceback
@@ -61,8 +63,8 @@ class TeacherService:
         reference = secrets.token_hex(4)
         reason = next((code for kind, code in REASONS.items() if isinstance(error, kind)), "internal")
         line = {"reference": reference, "request": request.kind, "error": str(error), "traceback": traceback.format_exc()}
-        with (self.folder / "errors.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with contextlib.suppress(OSError), (self.folder / "errors.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")  # where the disk is full, the refusal still has to leave
         return Reply(False, {"reason": reason, "reference": reference})
 
     def _hello(self, request: Request) -> Reply:
@@ -85,7 +87,7 @@ class TeacherService:
         return lambda pictures: probabilities(model, pictures, device)
 
     def _prepare(self, request: Request) -> Reply:
-        return Reply(True, self._ready[1].to_dict())
+        return Reply(True, self._ready[1].model_dump())
 
     def _offer(self, request: Request) -> Reply:
         name, chunk = str(request.meta["set"]), int(request.meta["chunk"])
@@ -193,8 +195,9 @@ class OfferedSet:
 
 
 def _safe(name: str) -> str:
-    """A folder name for a set's name: what comes from outside never becomes a path."""
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:80]
+    """A folder name of its own for every set's name: what comes from outside never becomes a path."""
+    readable = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:40]
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,8 +78,8 @@ class _Rows:
     def oindex(self) -> "_Rows":
         return self
 
-    def __getitem__(self, indices: object) -> np.ndarray:
-        return np.asarray(self.array.oindex[self.rows[indices]])  # type: ignore[attr-defined, index]
+    def __getitem__(self, indices: Any) -> np.ndarray:
+        return np.asarray(self.array.oindex[self.rows[indices]])  # type: ignore[attr-defined]
 
 
 def start_network(job: StudentJob) -> torch.nn.Module:

@@ -72,6 +72,8 @@ class SiteSpec(Part):
     def _can_train(self) -> Self:
         if self.masks is None and self.teacher.checkpoint is None:
             raise ValueError(f"site {self.name!r} has neither masks to train its teacher with nor teacher.checkpoint; give one of them")
+        if self.masks is None and self.test_share:
+            raise ValueError(f"site {self.name!r} has a test_share but no masks to test against; give masks, or remove test_share")
         return self
 
 
@@ -271,7 +273,10 @@ def parse_study(raw: dict[str, Any], base: Path, source: str = "the study") -> S
         study = Study.model_validate(_with_defaults(raw))
     except ValidationError as error:
         raise StudyError(f"{source} cannot be used:\n" + "\n".join(_explain(item, raw) for item in error.errors())) from None
-    return Study.model_validate(_absolute(study.model_dump(), base))
+    try:
+        return Study.model_validate(_absolute(study.model_dump(), base))
+    except RuntimeError as error:  # "~name/…" of a user that is not there
+        raise StudyError(f"{source} has a path that cannot be found: {error} Write it without ~") from None
 
 
 def _absolute(value: Any, base: Path) -> Any:

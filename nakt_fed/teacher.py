@@ -1,11 +1,11 @@
 """A site's teacher: loaded from a checkpoint, or trained on the site's private pictures."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
@@ -19,18 +19,15 @@ from nakt_fed.study import NetworkSpec, SiteSpec
 from nakt_fed.train import fit
 
 
-@dataclass(frozen=True)
-class TeacherCard:
-    """What a site says of its teacher: no picture, no name, no path."""
+class TeacherCard(BaseModel):
+    """What a site says of its teacher: no picture, no name, no path. Checked where it arrives."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
     network: str
-    parameters: int
-    n_images: int
-    validation_dice: float | None
+    parameters: int = Field(ge=0)
+    n_images: int = Field(ge=0)
+    validation_dice: float | None = Field(ge=0, le=1)
     binary: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def fresh_network(spec: NetworkSpec, seed: int) -> nn.Module:
@@ -58,7 +55,7 @@ def trained_teacher(
 def _card(model: nn.Module, site: SiteSpec, provenance: dict[str, Any]) -> TeacherCard:
     size = sum(parameter.numel() for parameter in model.parameters())
     count, score = provenance.get("n_images", 0), provenance.get("validation_dice")
-    return TeacherCard(site.teacher.network, size, count, score, site.teacher.binary)
+    return TeacherCard(network=site.teacher.network, parameters=size, n_images=count, validation_dice=score, binary=site.teacher.binary)
 
 
 def train_teacher(site: SiteSpec, data: PrivateData, folder: Path, *, image_size: int, seed: int, events: EventLog | None = None) -> Path:

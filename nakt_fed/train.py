@@ -103,7 +103,7 @@ def fit(
 
 def _start(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
     layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
-    model.to(device, memory_format=layout)
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False) if recipe.ema else None
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported())
     return State(model, average, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate), scaler, [])
@@ -156,8 +156,8 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Exponential moving average of the weights; counters and statistics are copied."""
     for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
         slow.lerp_(fast, 1 - decay)
-    for slow, fast in zip(average.buffers(), model.buffers(), strict=True):
-        slow.copy_(fast)
+    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
+        kept.copy_(current)
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
@@ -226,7 +226,7 @@ def _resume(state: State, folder: Path, mark: str, device: torch.device) -> None
 def _settle(state: State, folder: Path, recipe: Recipe, device: torch.device) -> None:
     """Put the weights that are kept into the model."""
     chosen = state.answer.state_dict()
-    if recipe.keep == "best" and (folder / "best.pt").exists():
+    if recipe.keep == "best" and state.best >= 0:  # else there is no best.pt, or one of an earlier training
         chosen = torch.load(folder / "best.pt", map_location=device, weights_only=True)
     state.model.load_state_dict(chosen)
     state.model.eval()

@@ -19,7 +19,7 @@ def site_weights(fusion: FusionSpec, cards: Mapping[str, Mapping[str, Any]]) -> 
     if fusion.weighting == "fixed":
         return fixed_point({site: fusion.weights[site] for site in cards})
     field = {"n_images": "n_images", "validation": "validation_dice"}[fusion.weighting]
-    silent = [site for site, card in cards.items() if not card.get(field)]
+    silent = [site for site, card in cards.items() if card[field] is None or (field == "n_images" and not card[field])]
     if silent:
         raise StudyError(
             f'fusion.weighting = "{fusion.weighting}" needs {field} of every site, but {silent} give none (a loaded checkpoint may lack it); '

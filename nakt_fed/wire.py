@@ -1,4 +1,4 @@
-"""Request and Reply as a JSON text and a blob, the two things that every carrier (Flower's records, a socket) can hold."""
+"""Request and Reply as a JSON text and a blob, which every carrier (Flower's records, a socket) can hold."""
 
 import json
 from typing import Any, get_args
@@ -10,7 +10,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 def request_text(request: Request) -> str:
-    """What `read_request` needs besides the kind and the blob. Raises TypeError when `meta` holds more than JSON values."""
+    """What `read_request` needs besides the kind and the blob. Raises TypeError when `meta` holds more than JSON."""
     return json.dumps(request.meta, allow_nan=False)
 
 

@@ -20,7 +20,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run config: `study`, an absolute path or "demo"; `run-dir`, an absolute path, or empty for a new folder under ./runs.
+    """Run config: `study`, an absolute path or "demo"; `run-dir`, an absolute path or empty for a new one in ./runs.
 
     Flower counts a run as failed when this raises; the event `error` holds the reason for people.
     """
@@ -33,7 +33,8 @@ def main(grid: Grid, context: Context) -> None:
         events.emit("error", message=str(error))
         raise
     except Exception as error:
-        events.emit("error", message=f"{type(error).__name__}: {error}; this is a fault of nakt-fed, flower.log has the rest")
+        words = f"{type(error).__name__}: {error}"
+        events.emit("error", message=f"{words}; this is a fault of nakt-fed, Flower's log has the rest")
         raise
 
 
@@ -52,7 +53,7 @@ def study_path(name: str) -> Path:
     """The study's file. Raises StudyError for a relative path: Flower runs apps in a folder of its own choice."""
     path = Path(nakt_fed.__file__).parent / "demo" / "study.toml" if name == "demo" else Path(name).expanduser()
     if not path.is_absolute():
-        raise StudyError(f"run config study = {name!r} is a relative path; give an absolute one, as in study=\"$PWD/{name}\"")
+        raise StudyError(f"run config study = {name!r} is a relative path; give an absolute one: $PWD/{name}")
     return path
 
 

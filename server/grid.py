@@ -1,4 +1,4 @@
-"""The sites behind Flower's Grid: `nakt_fed.exchange.Sites` in terms of messages, and finding out which node is which site."""
+"""The sites behind Flower's Grid: `nakt_fed.exchange.Sites` in terms of messages, and which node is which site."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,9 +28,9 @@ def read_message(message: Message) -> Reply:
         error = message.error
         return unreachable(f"Flower error {error.code}: {(error.reason or 'no reason given').strip()[:300]}")
     try:
-        meta, blob = message.content["meta"], message.content["blob"]
-        return read_reply(str(meta["json"]), blob["blob"].data)
-    except (KeyError, TypeError, AttributeError, AnswerError) as error:
+        content = message.content
+        return read_reply(str(content.config_records["meta"]["json"]), content.array_records["blob"]["blob"].data)
+    except (KeyError, AnswerError) as error:
         return Reply(False, {"reason": "bad_reply", "message": f"not a reply of nakt-fed: {error}"})
 
 
@@ -110,7 +110,7 @@ def find_sites(grid: Grid, expected: list[str], deadline: float, extra: Mapping[
     A node that is none of the expected sites is left alone. `deadline` in seconds.
 
     Raises:
-        RunError: a site did not come in time, two nodes call themselves the same, or a node says why it cannot take part.
+        RunError: a site did not come in time, two nodes call themselves the same, or a node refuses, with its reason.
     """
     found: dict[str, int] = {}
     asked: set[int] = set()

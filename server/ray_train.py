@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import ray
 import ray.train
@@ -62,7 +63,8 @@ def place_of(job: StudentJob) -> str:
     """Where the unfinished training lies: in the out folder, or under `job.storage` in the run's name."""
     if job.storage is None:
         return str(job.out)
-    return f"{job.storage.rstrip('/')}/{job.events.parent.name}/{job.who}"
+    below = f"{job.events.parent.name}/{job.who}"
+    return f"{job.storage.rstrip('/')}/{quote(below) if storage.is_url(job.storage) else below}"
 
 
 def trainer(job: StudentJob, place: str, scratch: Path, private: bool) -> TorchTrainer:

@@ -1,4 +1,4 @@
-"""N sites on one machine: the deployment's two apps under Flower's simulation, started, followed and ended without a trace."""
+"""N sites on one machine: the deployment's two apps under Flower's simulation, started, followed and ended."""
 
 import os
 import sys
@@ -17,6 +17,8 @@ from .home import bundle, run_settings
 from .superlink import SuperLink, superlink, tail
 
 OnEvent = Callable[[dict[str, Any]], None]
+
+COMPLETED = "finished:completed"  # Flower's word
 
 
 def run_flower(study_path: Path, run: Path, verbose: bool, on_event: OnEvent) -> None:
@@ -67,8 +69,8 @@ def run_app(
         options += ["--federation-config", " ".join(f"{key}={value}" for key, value in simulation.items())]
         error = _follow_run(link, options, run / "events.jsonl", log, on_event)
         status = link.status()
-        if status != "finished:completed":
-            last = tail(log, log_start) or tail(link.log)
+        if status != COMPLETED:
+            last = tail(log.read_bytes()[log_start:]) or link.last_words()
             raise RunError(error or f"the run failed in Flower ({status}); {log} ends with:\n{last}")
 
 

@@ -44,13 +44,13 @@ def free_port() -> int:
             sock.bind(("127.0.0.1", 0))
             return int(sock.getsockname()[1])
     except OSError as error:
-        raise RunError(f"Flower needs a free port on 127.0.0.1 and there is none ({error}); end other programs or wait") from None
+        raise RunError(f"Flower needs a free port on 127.0.0.1 and got none ({error}); end other programs") from None
 
 
 def connect(home: Path, port: int) -> None:
     """Tell `flwr` where our SuperLink is; the connection is called `nakt`."""
     connection = {"address": f"127.0.0.1:{port}", "insecure": True}
-    (home / "config.toml").write_text(tomli_w.dumps({"superlink": {"default": "nakt", "nakt": connection}}))
+    _write(home / "config.toml", {"superlink": {"default": "nakt", "nakt": connection}})
 
 
 def bundle(home: Path, app_folder: Path) -> Path:
@@ -64,10 +64,8 @@ def bundle(home: Path, app_folder: Path) -> Path:
         shutil.copytree(app_folder / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     settings = tomllib.loads((app_folder / "pyproject.toml").read_text(encoding="utf-8"))
     settings["tool"]["flwr"]["app"].pop("fab-include", None)
-    project = {key: settings["project"][key] for key in ("name", "version", "description", "license") if key in settings["project"]}
-    (target / "pyproject.toml").write_text(
-        tomli_w.dumps({"project": project, "tool": {"flwr": settings["tool"]["flwr"]}}), encoding="utf-8"
-    )
+    project = {key: settings["project"][key] for key in ("name", "version", "description", "license")}
+    _write(target / "pyproject.toml", {"project": project, "tool": {"flwr": settings["tool"]["flwr"]}})
     return target
 
 
@@ -78,7 +76,8 @@ def environment(home: Path, threads: int, user: Mapping[str, str]) -> dict[str, 
     """
     kept = {key: value for key, value in user.items() if not key.startswith(PRIVATE)}
     cluster = {"NAKT_RAY_ADDRESS": user["RAY_ADDRESS"]} if user.get("RAY_ADDRESS") else {}
-    return {**kept, **cluster, **_flower(home), **_ray(home, user), **_threads(threads), **_network(user), **_paths(home, user)}
+    ours = _flower(home) | _ray(home, user) | _threads(threads) | _network(user) | _paths(home, user)
+    return kept | cluster | ours
 
 
 def _flower(home: Path) -> dict[str, str]:
@@ -96,11 +95,12 @@ def _ray(home: Path, user: Mapping[str, str]) -> dict[str, str]:
 
     Not when the user has a cluster: the student's training, which inherits this, must show the user's token there.
     """
-    token = {} if user.get("RAY_ADDRESS") else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    return token | {
+    secret = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    return {
+        **({} if user.get("RAY_ADDRESS") else secret),
         "RAY_TMPDIR": str(home),  # also hides a cluster of `ray start`, which ray.init would join
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its one effect: everything listens on 127.0.0.1 instead of the network
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its one effect: everything listens on 127.0.0.1
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # an actor without a GPU of its own still sees the machine's
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     }
@@ -126,5 +126,9 @@ def _paths(home: Path, user: Mapping[str, str]) -> dict[str, str]:
 def run_settings(home: Path, settings: Mapping[str, Any]) -> Path:
     """Flower's --run-config as a file: paths with spaces or quotes survive."""
     path = home / "run-config.toml"
-    path.write_text(tomli_w.dumps(dict(settings)), encoding="utf-8")
+    _write(path, settings)
     return path
+
+
+def _write(path: Path, table: Mapping[str, Any]) -> None:
+    path.write_text(tomli_w.dumps(dict(table)), encoding="utf-8")

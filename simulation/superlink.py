@@ -3,6 +3,7 @@
 import json
 import re
 import sysconfig
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,17 +26,27 @@ class SuperLink:
 
     def __init__(self, threads: int, user: Mapping[str, str]) -> None:
         self.port, self.home = free_port(), make_home()
-        self.env, self.log = environment(self.home, threads, user), self.home / "superlink.log"
+        self.env = environment(self.home, threads, user)
+        self._log = tempfile.TemporaryFile()  # not in the home, which is gone as soon as the SuperLink is
         connect(self.home, self.port)
         options = ["--simulation", "--insecure", "--host", "127.0.0.1", "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            self.process = start_guarded(
-                [script("flower-superlink"), *options, "--disable-runtime-dependency-installation"],
-                env=self.env,
-                sink=log,
-                cwd=self.home / "work",
-                remove=self.home,
-            )
+        self.process = start_guarded(
+            [script("flower-superlink"), *options, "--disable-runtime-dependency-installation"],
+            env=self.env,
+            sink=self._log,
+            cwd=self.home / "work",
+            remove=self.home,
+        )
+
+    def close(self) -> None:
+        """End it and everything that it started."""
+        end_guarded(self.process)
+        self._log.close()
+
+    def last_words(self) -> str:
+        """The end of its own log; the run's log is another one."""
+        self._log.seek(0)
+        return tail(self._log.read())
 
     @property
     def alive(self) -> bool:
@@ -68,7 +79,7 @@ class SuperLink:
             client.wait()
         try:
             run = json.loads(answer.read_text())["runs"][0]
-            return ": ".join(filter(None, [run["status"], run["status-details"]]))
+            return str(run["status"]) if run["status-details"] == "N/A" else f"{run['status']}: {run['status-details']}"
         except (json.JSONDecodeError, KeyError, IndexError):
             return f"unknown status: {answer.read_text().strip()}"
 
@@ -87,19 +98,15 @@ def superlink(threads: int, user: Mapping[str, str]) -> Iterator[SuperLink]:
             if link.healthy():
                 yield link
                 return
-            last = tail(link.log) or last
+            last = link.last_words()
         finally:
-            end_guarded(link.process)
+            link.close()
     raise RunError(f"Flower's SuperLink did not start on 127.0.0.1; its last words:\n{last}")
 
 
-def tail(log: Path, start: int = 0, lines: int = 15) -> str:
-    """The last lines of a log, looking no further back than byte `start`; empty when there is none.
-
-    Without colours, and without the general advice that Flower adds to its own exit codes.
-    """
-    text = log.read_bytes()[start:].decode(errors="replace") if log.exists() else ""
-    plain = re.sub(r"\x1b\[\d*m", "", text)
+def tail(log: bytes, lines: int = 15) -> str:
+    """The last lines of a log, without colours and without the general advice that Flower adds to its exit codes."""
+    plain = re.sub(r"\x1b\[\d*m", "", log.decode(errors="replace"))
     return "\n".join(re.split(r"ERROR *: *Exit Code", plain)[0].rstrip().splitlines()[-lines:])
 
 

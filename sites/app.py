@@ -1,4 +1,4 @@
-"""The Flower ClientApp of a site: turns a message into a Request, asks the site's teacher service, turns the Reply back.
+"""The Flower ClientApp of a site: turns a message into a Request, asks the teacher service, turns the Reply back.
 
 Nothing here protects a hospital: this code comes from the coordinator. The rules live in the service.
 """
@@ -35,7 +35,8 @@ for _kind in KINDS:
 
 def read(message: Message) -> Request:
     kind = message.metadata.message_type.removeprefix("query.")
-    return read_request(kind, str(message.content["meta"]["json"]), message.content["blob"]["blob"].data)
+    records = message.content
+    return read_request(kind, str(records.config_records["meta"]["json"]), records.array_records["blob"]["blob"].data)
 
 
 def content(reply: Reply) -> RecordDict:
@@ -48,7 +49,8 @@ def answer(request: Request, context: Context) -> Reply:
     """Ask the service: in simulation the one of the node's site, in this process."""
     if "partition-id" not in context.node_config:
         return Reply(False, {"reason": "no_service", "message": "this version of nakt-fed knows simulated sites only"})
-    return simulated(request, int(context.node_config["partition-id"]), int(context.node_config["num-partitions"]))
+    node, nodes = (int(str(context.node_config[key])) for key in ("partition-id", "num-partitions"))
+    return simulated(request, node, nodes)
 
 
 def simulated(request: Request, node: int, nodes: int) -> Reply:

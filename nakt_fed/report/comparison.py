@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nakt_fed.metrics import paired_bootstrap
-from nakt_fed.report.run_data import Run
+from nakt_fed.report.run_data import FinishedRun
 
 LABELS = {"ensemble": "Ensemble of the teachers", "student": "Student", "student+fine_tune": "Student, fine-tuned"}
 
@@ -15,6 +15,10 @@ LABELS = {"ensemble": "Ensemble of the teachers", "student": "Student", "student
 def label(model: str) -> str:
     """Name of a model for people."""
     return LABELS.get(model) or f"Teacher {model.removeprefix('teacher:')}"
+
+
+def _short(model: str) -> str:
+    return "fine-tuned" if model == "student+fine_tune" else model.removeprefix("teacher:")
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,22 @@ class Difference:
     high: float
 
     @property
+    def name(self) -> str:
+        """What is subtracted from what: "student − logiq7"."""
+        return f"{_short(self.subject)} − {_short(self.other)}"
+
+    @property
     def verdict(self) -> str:
-        return "better" if self.low > 0 else "worse" if self.high < 0 else "not distinguishable"
+        return "better" if self.low > 0 else "worse" if self.high < 0 else "inconclusive"
 
 
-def mean_dice(run: Run, model: str) -> float | None:
+def mean_dice(run: FinishedRun, model: str) -> float | None:
     """Mean over the test sets of a model's mean Dice, in %; None when it was not tested on all of them."""
     scores = run.results["dice"].get(model, {})
     return 100 * fmean(scores[test]["mean"] for test in run.tests) if run.tests and set(scores) == set(run.tests) else None
 
 
-def dice_rows(run: Run) -> list[Row]:
+def dice_rows(run: FinishedRun) -> list[Row]:
     """The Dice table: a row for each model, a cell for each test set, then the mean over the test sets."""
     dice, tests = run.results["dice"], run.tests
     top = {test: max(dice[model][test]["mean"] for model in run.models if test in dice[model]) for test in tests}
@@ -73,12 +82,12 @@ def _cell(score: dict[str, Any] | None, top: float) -> Cell | None:
     return Cell(100 * score["mean"], 100 * score["std"], score["mean"] == top) if score else None
 
 
-def pictures_in(run: Run, test: str) -> int:
+def pictures_in(run: FinishedRun, test: str) -> int:
     """Pictures of a test set."""
     return max(int(scores[test]["n"]) for scores in run.results["dice"].values() if test in scores)
 
 
-def differences(run: Run, test: str) -> list[Difference]:
+def differences(run: FinishedRun, test: str) -> list[Difference]:
     """The student against each teacher and the ensemble, then the fine-tuned student against the student."""
     pairs = [("student", model) for model in run.models if model not in ("student", "student+fine_tune")]
     pairs.append(("student+fine_tune", "student"))
@@ -88,7 +97,7 @@ def differences(run: Run, test: str) -> list[Difference]:
     ]
 
 
-def _difference(run: Run, subject: str, other: str, test: str) -> Difference:
+def _difference(run: FinishedRun, subject: str, other: str, test: str) -> Difference:
     a, b = (run.results["dice"][model][test]["per_image"] for model in (subject, other))
     ids = [key for key in a if key in b]
     low_to_high = paired_bootstrap(np.array([a[i] for i in ids]), np.array([b[i] for i in ids]), int(run.results["seed"]))
@@ -96,14 +105,14 @@ def _difference(run: Run, subject: str, other: str, test: str) -> Difference:
     return Difference(subject, other, len(ids), mean, low, high)
 
 
-def best_teacher(run: Run) -> tuple[str, float] | None:
+def best_teacher(run: FinishedRun) -> tuple[str, float] | None:
     """Site and mean Dice (%) of the teacher with the highest mean over the test sets."""
     scores = [(site, mean_dice(run, f"teacher:{site}")) for site in run.sites]
     known = [(site, score) for site, score in scores if score is not None]
     return max(known, key=lambda item: item[1], default=None)
 
 
-def headline(run: Run) -> str:
+def headline(run: FinishedRun) -> str:
     """The result in one sentence."""
     student = mean_dice(run, "student")
     if student is None:
@@ -112,15 +121,15 @@ def headline(run: Run) -> str:
     parts = [_against(student, *_teacher_words(run)), _against(student, "the ensemble", mean_dice(run, "ensemble"))]
     told = " and ".join(part for part in parts if part)
     tuned = mean_dice(run, "student+fine_tune")
-    after = f" Fine-tuned on a few annotated pictures it reaches {tuned:.1f} %." if tuned is not None else ""
-    return f"The student reaches {student:.1f} % mean Dice {where}{', ' if told else ''}{told}.{after}"
+    after = f" Fine-tuned on a few annotated pictures it reaches {tuned:.1f} %." if tuned is not None else ""
+    return f"The student reaches {student:.1f} % mean Dice {where}{', ' if told else ''}{told}.{after}"
 
 
-def _teacher_words(run: Run) -> tuple[str, float | None]:
+def _teacher_words(run: FinishedRun) -> tuple[str, float | None]:
     best = best_teacher(run)
     if best is None:
         return "", None
-    return f"the {'best ' if len(run.sites) > 1 else ''}teacher ({best[0]}, {best[1]:.1f} %)", best[1]
+    return f"the {'best ' if len(run.sites) > 1 else ''}teacher ({best[0]}, {best[1]:.1f} %)", best[1]
 
 
 def _against(student: float, whom: str, score: float | None) -> str:
@@ -130,7 +139,7 @@ def _against(student: float, whom: str, score: float | None) -> str:
     return f"level with {whom}" if abs(points) < 0.05 else f"{abs(points):.1f} points {'above' if points > 0 else 'below'} {whom}"
 
 
-def evidence(run: Run, found: dict[str, list[Difference]]) -> str:
+def evidence(run: FinishedRun, found: dict[str, list[Difference]]) -> str:
     """How far chance explains the lead over the best teacher: on how many test sets the 95 % interval lies above or below zero."""
     best = best_teacher(run)
     if best is None or mean_dice(run, "student") is None:

@@ -14,8 +14,9 @@ from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from nakt_fed.report.comparison import Difference, label
+from nakt_fed.report.comparison import Difference
 from nakt_fed.report.run_data import Epoch
 
 INK, FAINT = "#010203", "#010204"
@@ -84,13 +85,13 @@ def intervals(key: str, items: Sequence[Difference], limits: tuple[float, float]
             colour = KEPT if item.low > 0 else FEW_PIXELS if item.high < 0 else HIGH_ENTROPY
             axes.plot([item.low, item.high], [row, row], color=colour, linewidth=2)
             axes.plot([item.mean], [row], "o", color=colour, markersize=6)
-        axes.set_yticks(range(len(items)), [short(f"{label(item.subject)} − {label(item.other)}", 34) for item in items])
-        axes.set(ylim=(len(items) - 0.4, -0.6), xlim=limits, xlabel="Dice points; right of 0: the student is better")
+        axes.set_yticks(range(len(items)), [short(item.name, 30) for item in items])
+        axes.set(ylim=(len(items) - 0.4, -0.6), xlim=limits, xlabel="difference in Dice points")
         axes.grid(axis="x")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
 
-    return chart(key, f"Differences of Dice on {test} with 95 % intervals; the table beside it has the numbers", paint, (5.2, 0.9 + 0.32 * len(items)))
+    return chart(key, f"Differences of Dice on {test} with 95 % intervals; the table beside it has the numbers", paint, (4.6, 0.75 + 0.32 * len(items)))
 
 
 def histogram(
@@ -108,6 +109,7 @@ def histogram(
             axes.set_xticks(ticks, ["0", *(f"{tick:,}" for tick in ticks[1:])])
             axes.minorticks_off()
         axes.set(xlim=(edges[0], edges[-1]), xlabel=name, ylabel="pictures")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y")
 
     return chart(key, alt, paint, (4.2, 2.5))
@@ -123,7 +125,7 @@ def curves(key: str, histories: dict[str, list[Epoch]], what: str) -> Markup:
             steps, values = [x for x, _ in points], [100 * y if percent else y for _, y in points]
             axes.plot(steps, values, color=colour, linewidth=1.8, marker="o" if len(points) < 2 else "", label=short(name))
         axes.set(xlabel="epoch", ylabel="validation Dice, %" if percent else "training loss")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(axis="y")
         if len(histories) > 1:
             axes.legend()

@@ -1,4 +1,4 @@
-"""What a run left behind (DESIGN §6), read for the report: its JSON, its CSV and its two kinds of store, nothing outside the folder."""
+"""What a run left behind (DESIGN §6), read for the report: its JSON, its CSV and its stores, nothing outside the folder."""
 
 import csv
 import json
@@ -12,30 +12,17 @@ from typing import Any
 import zarr
 
 from nakt_fed.errors import RunError
+from nakt_fed.filtering import Verdict, read_filter
+from nakt_fed.ledger import Ledger
+from nakt_fed.store import open_group
 
-FEW, HIGH = "few_targets", "high_entropy"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One line of `filter.csv`. `entropy` in bits, None where the rule does not apply (all teachers binary)."""
-
-    id: str
-    pixels: int
-    entropy: float | None
-    kept: bool
-    rule: str
-    is_view: bool
-
-    @property
-    def folder(self) -> str:
-        """The transferal folder: the part of the id before the last slash."""
-        return self.id.rpartition("/")[0] or "(no folder)"
+READS = 1
+"""The version of results.json that this report understands."""
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a `history.csv`; what was not measured in that epoch is None."""
+    """One line of a `history.csv`; `validation_dice` is None where nothing was held out."""
 
     epoch: int
     loss: float
@@ -43,18 +30,20 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run. `results` is the content of `results.json`; everything else is read when it is asked for."""
+class FinishedRun:
+    """A run that has its results.json. `results` is the content of that file; the rest is read when it is asked for."""
 
     path: Path
     results: dict[str, Any]
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The resolved study."""
         return dict(self.results["settings"])
 
     @property
     def sites(self) -> list[str]:
+        """Sites that answered, as the study names them."""
         return [site["name"] for site in self.results["sites"]]
 
     @property
@@ -64,97 +53,102 @@ class Run:
 
     @property
     def models(self) -> list[str]:
-        """Names of results.json["dice"] in reading order: teachers as the sites stand, ensemble, student, fine-tuned student."""
+        """The models of results.json["dice"] in reading order: teachers, ensemble, student, fine-tuned student."""
         order = [f"teacher:{site}" for site in self.sites] + ["ensemble", "student", "student+fine_tune"]
         return [name for name in order if self.results["dice"].get(name)]
 
     @property
     def tests(self) -> list[str]:
-        """Test sets in the order in which any model has them."""
+        """Test sets in the order in which the models have them."""
         return list(dict.fromkeys(test for model in self.models for test in self.results["dice"][model]))
 
     @property
+    def held_out(self) -> set[str]:
+        """Test sets that are a site's own pictures (simulation only)."""
+        return {site["name"] for site in self.settings["site"] if site["test_share"]}
+
+    @property
     def started(self) -> datetime | None:
-        """From the folder's name `<study>-<yyyymmddThhmmssZ>`; None when somebody renamed it."""
+        """From the folder's name `<study>-<yyyymmddThhmmssZ>`; None when somebody has renamed it."""
         stamp = re.search(r"-(\d{8}T\d{6})Z$", self.path.resolve().name)
         return datetime.strptime(stamp[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if stamp else None
 
     @cached_property
-    def pictures(self) -> list[str]:
-        """Ids of the manifest, in the order of the rows of `pictures.zarr` and `masks.zarr`; empty without a manifest."""
-        path = self.path / "manifest.json"
-        return [picture["id"] for picture in _read_json(path)["pictures"]] if path.exists() else []
+    def rows(self) -> dict[str, int]:
+        """Row of every transferal picture in pictures.zarr and masks.zarr, by id."""
+        pictures = _read_json(self.path / "manifest.json")["pictures"]
+        return {picture["id"]: row for row, picture in enumerate(pictures)}
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
-        rows = _read_csv(self.path / "filter.csv")
-        ids = {row["id"] for row in rows}
-        return [_verdict(row, ids) for row in rows]
+        """filter.csv."""
+        path = self.path / "filter.csv"
+        return read_filter(path) if path.exists() else []
 
     @cached_property
     def ledger(self) -> list[dict[str, Any]]:
-        """Exchanges with the sites. A killed run may have left half a line, which says nothing and is passed over."""
-        path = self.path / "ledger.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        """ledger.jsonl."""
+        return Ledger(self.path / "ledger.jsonl").lines()
 
     def history(self, folder: str = ".") -> list[Epoch]:
         """Epochs of `<folder>/history.csv`; empty where nothing was trained."""
-        rows = _read_csv(self.path / folder / "history.csv")
-        return [Epoch(int(row["epoch"]), float(row["loss"]), _number(row.get("validation_dice"))) for row in rows]
+        path = self.path / folder / "history.csv"
+        if not path.exists():
+            return []
+        with path.open(encoding="utf-8", newline="") as lines:
+            return [_epoch(row) for row in csv.DictReader(lines)]
 
     def store(self, name: str) -> zarr.Group | None:
-        """A zarr group of the run, or None when it was never written or has been removed to save room."""
+        """A zarr group of the run; None when it was removed to save room, which costs the report its pictures only.
+
+        Raises:
+            RunError: it is there but cannot be read.
+        """
         path = self.path / name
-        return zarr.open_group(path, mode="r") if path.is_dir() else None
+        return open_group(path) if path.is_dir() else None
+
+    def is_view(self, picture: str) -> bool:
+        """A view is called "<original>~<number>"; a file that only looks so has no such original."""
+        return picture.rpartition("~")[0] in self.rows
 
 
-def open_run(path: Path) -> Run:
+def open_run(path: Path) -> FinishedRun:
     """Open a finished run.
 
     Raises:
-        RunError: `path` is no folder, is not a run, or the run has not come to its end.
+        RunError: `path` is no folder, is not a run, has not come to its end, or is of another version.
     """
     path = Path(path)
     if not path.is_dir():
         raise RunError(f"{path} is not a folder; give the folder of a run, runs/<study>-<time>")
     if not (path / "results.json").exists():
-        raise RunError(_unfinished(path))
+        raise RunError(_why_unfinished(path))
     results = _read_json(path / "results.json")
-    if results.get("version") != 1:
-        raise RunError(
-            f"{path / 'results.json'} has version {results.get('version')!r}, this nakt-fed reads 1; use the release that made the run"
-        )
-    return Run(path, results)
+    if results.get("version") != READS:
+        raise RunError(f"{path / 'results.json'} has version {results.get('version')!r}, expected {READS}; use the nakt-fed that made the run")
+    return FinishedRun(path, results)
 
 
-def _unfinished(path: Path) -> str:
+def folder_of(picture: str) -> str:
+    """The transferal folder: the part of an id before the last slash."""
+    return picture.rpartition("/")[0] or "(no folder)"
+
+
+def _why_unfinished(path: Path) -> str:
     if (path / "study.toml").exists():
-        return f"run {path} has no results.json: it is not finished; go on with `nakt run --resume {path}`, then ask again"
+        return f"run {path} is not finished: it has no results.json yet; go on with `nakt run --resume {path}`, then ask again"
     return f"{path} is not a run: it has neither results.json nor study.toml; give the folder that `nakt run` printed"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise RunError(f"{path} is missing, so the pictures of the run are not known by name; copy the whole run folder") from None
     except ValueError:
-        raise RunError(
-            f"{path} is not valid JSON; it was damaged after it was written: remove it and use `nakt run --resume {path.parent}`"
-        ) from None
+        raise RunError(f"{path} is not valid JSON, so it was changed after the run; remove it and use `nakt run --resume {path.parent}`") from None
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def _number(text: str | None) -> float | None:
-    return float(text) if text else None
-
-
-def _verdict(row: dict[str, str], ids: set[str]) -> Verdict:
-    """A view is called "<original>~<number>"; a file that only looks so has no such original."""
-    is_view = row["id"].rpartition("~")[0] in ids
-    return Verdict(row["id"], int(row["N"]), _number(row["E"]), row["kept"] == "1", row["rule"], is_view)
+def _epoch(row: dict[str, str]) -> Epoch:
+    score = row["validation_dice"]
+    return Epoch(int(row["epoch"]), float(row["loss"]), float(score) if score else None)

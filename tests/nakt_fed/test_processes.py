@@ -12,6 +12,7 @@ import pytest
 from nakt_fed import processes
 from nakt_fed.processes import end_guarded, guarded, start_guarded
 
+ROOT = Path(__file__).parents[2]
 DAEMON = """
 import os, pathlib, sys, time
 if os.fork() == 0:
@@ -64,7 +65,7 @@ def test_daemon_ends_when_the_starter_lets_go(tmp_path: Path) -> None:
 @linux
 def test_daemon_ends_when_the_starter_is_killed(tmp_path: Path) -> None:
     starter = "import sys; from tests.nakt_fed.test_processes import *; start_daemon(Path(sys.argv[1]), 60); print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", starter, str(tmp_path)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", starter, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout
         process.stdout.readline()
         process.kill()

@@ -1,0 +1,122 @@
+"""Bytes per mask on the wire: JPEG-LS against float32, zstd and PNG, on soft masks that trained teachers answered.
+
+`--run RUN` takes the masks of a finished run. Without it a teacher is trained on the embedded demo pictures for about a
+minute; its answers to the demo's transferal pictures are softer, and so larger, than those of a teacher that had longer.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+import nakt_fed
+from nakt_fed.codec import decode, encode
+from nakt_fed.data.folders import load_annotated, load_pictures
+from nakt_fed.errors import RunError
+from nakt_fed.predict import soft_masks
+from nakt_fed.study import NetworkSpec, Recipe
+from nakt_fed.teacher import fresh_network
+from nakt_fed.train import EpochLog, fit
+
+from .common import Row, interleaved, seconds, show
+
+Masks = NDArray[np.uint8]
+GOAL = 20.0
+DEMO = Path(nakt_fed.__file__).parent / "demo" / "data"
+MOST = 256  # masks per site that are looked at
+
+
+def masks_of_run(run: Path) -> Masks:
+    """Up to MOST answers of each site, evenly over the transferal set, (n, H, W) uint8."""
+    group = zarr.open_group(str(run / "masks.zarr"), mode="r")
+    sites: list[Any] = list(group["masks"].arrays())  # type: ignore[union-attr]
+    done = [np.flatnonzero(group[f"masks_done/{name}"][:]) for name, _ in sites]  # type: ignore[index, arg-type]
+    if not any(map(len, done)):
+        raise RunError(f"{run} holds no answered mask yet; give a run that got past its masks")
+    parts = [np.asarray(stack.oindex[rows[:: -(-len(rows) // MOST)]]) for (_, stack), rows in zip(sites, done, strict=True) if len(rows)]
+    return np.concatenate(parts)
+
+
+class _TimeIsUp(Exception):
+    pass
+
+
+def masks_of_demo(size: int, budget: float) -> Masks:
+    """Answers of a small teacher trained for `budget` seconds (at least one epoch) on the demo's first site."""
+    ends = perf_counter() + budget
+
+    def stop(log: EpochLog) -> None:
+        if perf_counter() > ends:
+            raise _TimeIsUp
+
+    teacher = fresh_network(NetworkSpec(network="panoptic_fpn", encoder="resnet18"), seed=7)
+    train = load_annotated(DEMO / "logiq7" / "images", DEMO / "logiq7" / "masks", size)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fit(teacher, train, Recipe(epochs=1000, schedule="constant"), folder=Path(folder), seed=7, on_epoch=stop)
+        except _TimeIsUp:
+            pass
+    folders = [DEMO / "transferal" / name / "images" for name in ("nerve", "skin")]
+    return soft_masks(teacher, load_pictures(folders, size).images)
+
+
+def _stack(coder: Callable[..., bytes], masks: Masks) -> list[bytes]:
+    return [coder(mask) for mask in masks]
+
+
+def _unstack(coder: Callable[[bytes], Any], frames: list[bytes]) -> list[Any]:
+    return [coder(frame) for frame in frames]
+
+
+def codecs(masks: Masks) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """Name -> (encode all masks, decode what that gave). zstd and PNG at their libraries' default levels, a frame per mask."""
+    lossless = ("JPEG-LS (the wire)", 0), ("JPEG-LS, near = 1", 1)
+    ours = {name: (partial(encode, masks, near), partial(decode, expect=masks.shape)) for name, near in lossless}
+    return ours | {
+        "zstd": (partial(_stack, imagecodecs.zstd_encode, masks), partial(_unstack, imagecodecs.zstd_decode)),
+        "PNG": (partial(_stack, imagecodecs.png_encode, masks), partial(_unstack, imagecodecs.png_decode)),
+    }
+
+
+def _length(coded: bytes | list[bytes]) -> int:
+    return len(coded) if isinstance(coded, bytes) else sum(map(len, coded))
+
+
+def measure(masks: Masks, repeats: int = 5) -> list[Row]:
+    """Ratios are float32 bytes ÷ coded bytes. `ours` gives bytes per mask, `against` bits per pixel and MB/s of gray levels."""
+    table = codecs(masks)
+    coded = {name: pack() for name, (pack, _) in table.items()}
+    packing = interleaved([partial(seconds, pack) for pack, _ in table.values()], repeats)
+    opening = interleaved([partial(seconds, partial(unpack, coded[name])) for name, (_, unpack) in table.items()], repeats)
+    rows = []
+    for number, (name, code) in enumerate(coded.items()):
+        speeds = [masks.nbytes / 1e6 / float(np.median(column[number])) for column in (packing, opening)]
+        told = f"{8 * _length(code) / masks.size:.2f} bits/pixel, {speeds[0]:.0f} MB/s in, {speeds[1]:.0f} MB/s out"
+        ratio = 4 * masks.size / _length(code)
+        rows.append(Row(name, f"{_length(code) / len(masks):.0f} B/mask", told, ratio, GOAL if number == 0 else None))
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="benchmarks.codec", description=__doc__)
+    parser.add_argument("--run", type=Path, help="a run folder, for its masks.zarr")
+    parser.add_argument("--size", type=int, default=96, help="pixels, without --run")
+    parser.add_argument("--budget", type=float, default=60, help="seconds of training, without --run")
+    options = parser.parse_args(arguments)
+    masks = masks_of_run(options.run) if options.run else masks_of_demo(options.size, options.budget)
+    source = f"the run {options.run.name}" if options.run else f"a demo teacher trained for {options.budget:.0f} s"
+    note = f"{len(masks)} soft masks {masks.shape[1]}² of {source}. Ratio: bytes of float32 ÷ bytes here."
+    show("Bytes per mask", measure(masks), note)
+
+
+if __name__ == "__main__":
+    main()

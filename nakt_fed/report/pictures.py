@@ -1,0 +1,61 @@
+"""Pictures for the page: small JPEG data URIs, and masks as vector contours drawn over a picture that is embedded once."""
+
+import base64
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from contourpy import contour_generator
+from numpy.typing import NDArray
+from PIL import Image
+
+Gray = NDArray[np.uint8]
+SIDE = 144
+"""Largest side, in pixels, of an embedded picture: sharp at the size it is shown, and a hundred of them stay below 1 MB."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded picture. `key` is its id in the page: tiles of the same picture refer to it."""
+
+    key: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One cell of a gallery row: a picture alone, a soft mask alone (`uri`), or a picture with the outline of a mask (`mask`)."""
+
+    caption: str
+    alt: str
+    picture: str = ""
+    uri: str = ""
+    mask: str = ""
+    truth: str = ""
+    value: str = ""
+
+
+def shrink(gray: Gray) -> Gray:
+    """(H, W) uint8 -> at most SIDE × SIDE, area-averaged; never enlarged."""
+    if gray.shape[0] <= SIDE:
+        return gray
+    return np.asarray(Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
+def data_uri(gray: Gray, quality: int = 82) -> str:
+    """(H, W) uint8 as a JPEG data URI."""
+    out = BytesIO()
+    Image.fromarray(shrink(gray)).save(out, "JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+
+
+def outline(mask: Gray) -> str:
+    """SVG path, in a box of 100 × 100, of where a soft mask (H, W) uint8 crosses one half; empty for an empty mask."""
+    small = np.pad(shrink(mask), 1)  # a rim of zeros closes the contours of a lesion that touches the border
+    scale = 100 / (small.shape[0] - 2)
+    parts = []
+    for line in contour_generator(z=small.astype(float)).lines(127.5):
+        points = (np.asarray(line) - 0.5) * scale
+        text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points[:-1])
+        parts.append(f"M{text}Z")
+    return "".join(parts)
