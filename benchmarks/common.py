@@ -3,7 +3,7 @@
 import os
 import platform
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -86,18 +86,23 @@ def write_pictures(folder: Path, n: int, size: int, seed: int = 0) -> Path:
     return folder
 
 
-def synthetic_study(folder: Path, *, sites: int, pictures: Path, image_size: int, **tables: dict[str, Any]) -> Study:
-    """A study of sites whose checkpoint is `folder`/teacher-<i mod 3>.safetensors; `tables` go over the defaults here. Written to study.toml."""
+RESNET = {"network": "panoptic_fpn", "encoder": "resnet18"}
+
+
+def synthetic_study(
+    folder: Path, *, sites: int, pictures: Path, image_size: int, network: Mapping[str, Any] = RESNET, **tables: dict[str, Any]
+) -> Study:
+    """A study whose sites load `folder`/teacher-<0 to 2>.safetensors, with these `tables`; also written to `folder`/study.toml."""
     private = write_pictures(folder / "private" / "images", 2, 32, seed=1)
     raw = {
         "study": {"name": "benchmark", "image_size": image_size},
-        "site": [{"name": f"site-{k}", "images": str(private), "teacher": {"network": "panoptic_fpn", "encoder": "resnet18"}} for k in range(sites)],
+        "site": [
+            {"name": f"site-{k}", "images": str(private), "teacher": {**network, "checkpoint": f"teacher-{k % 3}.safetensors"}} for k in range(sites)
+        ],
         "transferal": {"images": [str(pictures)], "views": 0},
         "student": {"network": "deeplabv3plus", "encoder": "resnet18"},
         **tables,
     }
-    for k, site in enumerate(raw["site"]):
-        site["teacher"]["checkpoint"] = str(folder / f"teacher-{k % 3}.safetensors")
     study = parse_study(raw, folder)
     (folder / "study.toml").write_text(dump_study(study), encoding="utf-8")
     return study

@@ -1,5 +1,7 @@
 """What a user did that cannot work. Every message says what was expected, what came, which key, site or picture, and the remedy."""
 
+import errno
+
 
 class NaktError(ValueError):
     """The family of all errors that are the user's to mend; the CLI prints them without a traceback."""
@@ -27,3 +29,8 @@ class FilterError(NaktError):
 
 class RunError(NaktError):
     """A run cannot start, go on or be read."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the system had no room for a write: the disk, the user's quota or the largest file allowed."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

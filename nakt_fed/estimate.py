@@ -23,14 +23,22 @@ def estimate_seconds(study: Study, summary: StudySummary) -> dict[str, float]:
     at_once = min(resources.sites_at_once, len(sites))
     torch.set_num_threads(resources.site_threads)
     teachers = sum(
-        _training(site.teacher.spec(), site.teacher.recipe(), size, counts.train) for site, counts in sites.values() if not counts.checkpoint
+        _training(site.teacher.spec(), site.teacher.recipe(), size, counts.train)
+        for site, counts in sites.values()
+        if not counts.checkpoint
     )
     questions = summary.pictures + sum(summary.tests.values())
     answers = sum(_answer(site.teacher.spec(), size) * questions for site, _ in sites.values())
     torch.set_num_threads(resources.student_threads)
     student = _training(study.student.spec(), study.student.recipe(), size, summary.pictures)
     few = _training(study.student.spec(), study.fine_tune.recipe(), size, summary.fine_tune) if study.fine_tune else 0.0
-    stages = {"start-up": float(START_SECONDS), "teachers": teachers / at_once, "masks": answers / at_once, "student": student, "fine_tune": few}
+    stages = {
+        "start-up": float(START_SECONDS),
+        "teachers": teachers / at_once,
+        "masks": answers / at_once,
+        "student": student,
+        "fine_tune": few,
+    }
     return {name: seconds for name, seconds in stages.items() if seconds}
 
 

@@ -1,20 +1,29 @@
 """Look at everything a study names before anything starts: folders, pictures, masks, checkpoints, networks."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import nn
 
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.codec import encode
-from nakt_fed.data.folders import list_transferal, load_annotated, load_pictures
+from nakt_fed.data.folders import PictureSet, list_transferal, load_annotated, read_pictures
 from nakt_fed.data.pictures import content_hash
-from nakt_fed.errors import DataError, NaktError
-from nakt_fed.networks import resolve
-from nakt_fed.site_data import PrivateData, private_data
-from nakt_fed.study import SiteSpec, Study
+from nakt_fed.errors import DataError, NaktError, StudyError
+from nakt_fed.networks import describe, resolve
+from nakt_fed.predict import normalise, to_input
+from nakt_fed.site_data import private_data
+from nakt_fed.study import NetworkSpec, Recipe, SiteSpec, Study
+from nakt_fed.teacher import fresh_network
+from nakt_fed.transferal import without_twins
 
 MASK_BITS_PER_PIXEL = 1.4
 """Measured on real soft masks at 256×256 with JPEG-LS."""
+SAMPLE = 16
+"""Transferal pictures that are coded to estimate the bytes."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,10 @@ class SiteSummary:
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What a run of the study would work on. Bytes are per site, in coded form; `bytes_back` is an estimate."""
+    """What a run of the study would work on. Bytes are per site, in coded form; `bytes_back` is an estimate.
+
+    `faults` holds the sites that will be set aside because of their network, which `round.min_sites` allows.
+    """
 
     sites: list[SiteSummary]
     originals: int
@@ -40,6 +52,7 @@ class StudySummary:
     bytes_back: int
     tests: dict[str, int]
     fine_tune: int
+    faults: dict[str, str]
 
     @property
     def pictures(self) -> int:
@@ -47,57 +60,104 @@ class StudySummary:
 
 
 def inspect_study(study: Study) -> StudySummary:
-    """Read every picture once.
+    """Read every picture once and let every network answer one.
 
     Raises:
-        DataError, CheckpointError, StudyError: with the site, the file and the remedy.
+        DataError, CheckpointError, StudyError: with the site or test set, the file and the remedy.
     """
-    resolve(study.student.spec())
-    size = study.study.image_size
-    sites = [_site(site, study) for site in study.site]
-    pictures = load_pictures(study.transferal.images, size)
-    _refuse_twins(study, pictures.images)
-    sample = pictures.images[:: max(1, len(pictures) // 16)]
-    bytes_out = len(encode(sample)) * len(pictures) // len(sample)
-    views = len(pictures) * study.transferal.views
-    back = round((len(pictures) + views) * size**2 * MASK_BITS_PER_PIXEL / 8)
-    tests = {site.name: site.test for site in sites if site.test}
-    tests |= {test.name: len(load_annotated(test.images, test.masks, size)) for test in study.test}
-    few = len(load_annotated(study.fine_tune.images, study.fine_tune.masks, size)) if study.fine_tune else 0
-    return StudySummary(sites, len(pictures), views, bytes_out, back, tests, few)
+    size, student, few = study.study.image_size, study.student, study.fine_tune
+    with _naming("student"):
+        try_network(fresh_network(student.spec(), 0), student.spec(), size, student)
+    faults: dict[str, str] = {}
+    sites = [_site(site, study, faults) for site in study.site]
+    if len(sites) - len(faults) < study.min_sites:
+        raise StudyError("\n".join(faults.values()))
+    originals, bytes_out = _transferal(study)
+    answers = originals * (1 + study.transferal.views)
+    tests = {site.name: site.test for site in sites if site.test} | _tests(study)
+    with _naming("fine_tune"):
+        annotated = len(load_annotated(few.images, few.masks, size)) if few else 0
+    back = round(answers * size**2 * MASK_BITS_PER_PIXEL / 8)
+    return StudySummary(sites, originals, answers - originals, bytes_out, back, tests, annotated, faults)
 
 
-def _site(site: SiteSpec, study: Study) -> SiteSummary:
+@contextmanager
+def _naming(where: str) -> Iterator[None]:
+    """Put in front of an error whose pictures or network it is about."""
     try:
-        data = private_data(site, study.study.image_size, study.study.seed)
-        resolve(site.teacher.spec())
-        if site.teacher.checkpoint:
-            load_checkpoint(site.teacher.checkpoint, expect=site.teacher.spec())
-        else:
-            _refuse_too_few(data)
+        yield
     except NaktError as error:
-        raise type(error)(f"site {site.name!r}: {error}") from None
-    parts = (len(data.train), len(data.validation), len(data.test))
-    return SiteSummary(site.name, site.teacher.network, *parts, site.teacher.checkpoint is not None)
+        raise type(error)(f"{where}: {error}") from None
 
 
-def _refuse_too_few(data: PrivateData) -> None:
-    if len(data.train) < 2:
-        raise DataError(f"{len(data.train)} pictures are left for training; give at least 2, or lower test_share and teacher.validation")
-    assert data.train.masks is not None
-    if not np.any(data.train.masks):
-        raise DataError("all masks for training are empty; nothing can be learned from them, check the masks folder")
+def _site(site: SiteSpec, study: Study, faults: dict[str, str]) -> SiteSummary:
+    """A network that cannot answer goes to `faults`: whether the run can do without the site, `min_sites` says."""
+    spec, path, size = site.teacher.spec(), site.teacher.checkpoint, study.study.image_size
+    with _naming(f"site {site.name!r}"):
+        resolve(spec)
+        data = private_data(site, size, study.study.seed)
+        if not path:
+            refuse_useless(data.train)
+        model = load_checkpoint(path, expect=spec)[0] if path else fresh_network(spec, 0)
+    try:
+        try_network(model, spec, size, None if path else site.teacher)
+    except StudyError as error:
+        faults[site.name] = f"site {site.name!r}: {error}"
+    return SiteSummary(site.name, spec.network, len(data.train), len(data.validation), len(data.test), path is not None)
 
 
-def _refuse_twins(study: Study, images: np.ndarray) -> None:
-    """The same rule as when the transferal set is built, here before the teachers are trained."""
-    if study.transferal.duplicates == "drop":
-        return
+def refuse_useless(train: PictureSet) -> None:
+    """Raise DataError when nothing can be learned from these annotated pictures."""
+    if len(train) < 2:
+        raise DataError(
+            f"training needs at least 2 pictures, {len(train)} left when those for validation and test are held out; "
+            "add pictures, or lower the shares that are held out"
+        )
+    if not np.any(train.masks):
+        raise DataError("all masks for training are empty, so nothing can be learned from them; check the masks")
+
+
+def try_network(model: nn.Module, spec: NetworkSpec, size: int, recipe: Recipe | None) -> None:
+    """Let a network answer a picture or, with the recipe it is to be trained by, a small batch in training mode.
+
+    Raises:
+        StudyError: it cannot work at this size, or its answer is not one finite logit per pixel.
+    """
+    count = min(2, recipe.batch_size) if recipe else 1
+    ramp = np.linspace(0, 255, size * size).astype(np.uint8).reshape(1, size, size)
+    model.train(recipe is not None)
+    try:
+        with torch.no_grad():
+            logits = model(normalise(to_input(np.repeat(ramp, count, axis=0))))
+    except Exception as error:  # a library's or a user's own code may raise anything
+        what = f"network {describe(spec)} cannot work on batches of {count} at {size}×{size}: {error}"
+        raise StudyError(f"{what}; take another image_size, batch_size or network") from error
+    shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+    if shape != (count, 1, size, size):
+        raise StudyError(
+            f"network {describe(spec)} answers {shape} for pictures {(count, 1, size, size)}; "
+            "let it return logits of the pictures' own shape"
+        )
+    if not torch.isfinite(logits).all():
+        raise StudyError(f"network {describe(spec)} answers NaN or infinity; check its weights and its normalisation")
+
+
+def _transferal(study: Study) -> tuple[int, int]:
+    """How many originals there will be, and their coded bytes as estimated from a few. Refuses what the run would."""
     files = list_transferal(study.transferal.images)
-    seen: dict[str, int] = {}
-    for row, image in enumerate(images):
-        first = seen.setdefault(content_hash(image), row)
-        if first != row:
-            raise DataError(
-                f'transferal: {files[row][1]} has the pixels of {files[first][1]}; remove one of them, or set transferal.duplicates = "drop"'
-            )
+    step, hashes, sample = max(1, len(files) // SAMPLE), [], []
+    for row, image in enumerate(read_pictures((path for _, path in files), study.study.image_size)):
+        hashes.append(content_hash(image))
+        if row % step == 0:
+            sample.append(image)
+    files, _ = without_twins(files, hashes, drop=study.transferal.duplicates == "drop")
+    return len(files), len(encode(np.stack(sample))) * len(files) // len(sample)
+
+
+def _tests(study: Study) -> dict[str, int]:
+    """Pictures of the coordinator's own test sets."""
+    counts = {}
+    for test in study.test:
+        with _naming(f"test set {test.name!r}"):
+            counts[test.name] = len(load_annotated(test.images, test.masks, study.study.image_size))
+    return counts

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_erosion
 from torch import nn
 
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.folders import load_annotated
-from nakt_fed.data.listing import list_pictures
-from nakt_fed.data.pictures import read_gray, resize_image
+from nakt_fed.data.listing import list_pictures, stem_of
+from nakt_fed.data.pictures import Gray, read_gray, resize_image
 from nakt_fed.data.split import split
-from nakt_fed.errors import DataError
+from nakt_fed.errors import CheckpointError, DataError
+from nakt_fed.inspect_study import refuse_useless, try_network
 from nakt_fed.metrics import dice, iou
 from nakt_fed.predict import BATCH, soft_masks
 from nakt_fed.seeds import draw
@@ -21,13 +24,18 @@ from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.train import EpochLog, fit
 
+Style = Literal["mask", "soft", "overlay"]
+Where = Path | str
+
 CONTOUR = (255, 196, 0)
+CONTOUR_SHARE = 1 / 250
+"""Width of the contour as a share of the picture's shorter side."""
 
 
 def train_network(
-    images: Path,
-    masks: Path,
-    out: Path,
+    images: Where,
+    masks: Where,
+    out: Where,
     network: NetworkSpec,
     recipe: Recipe,
     *,
@@ -37,76 +45,139 @@ def train_network(
 ) -> list[EpochLog]:
     """Train on a folder of annotated pictures; leaves teacher.safetensors, teacher.json and history.csv in `out`.
 
-    Called again after a kill it goes on with the next epoch. Raises DataError, StudyError, RunError.
+    Called again after a kill it goes on with the next epoch.
+
+    Args:
+        images: the pictures; `masks` holds a mask for each (see docs/data.md for their names).
+        image_size: side in pixels of the square that pictures are resized to, a multiple of 32.
+        seed: of the weights, the order, the augmentation and the choice of the validation pictures.
+        on_epoch: called after every epoch.
+
+    Returns:
+        One row per epoch.
+
+    Raises:
+        DataError: a picture or mask cannot be used, or nothing can be learned from them.
+        StudyError: there is no such network, or it cannot work at this size.
+        RunError: the loss is not finite, or `out` holds another training.
     """
-    pictures = load_annotated(images, masks, image_size)
+    out = Path(out)
+    pictures = load_annotated(Path(images), Path(masks), image_size)
     rest, held_out = split(pictures.ids, recipe.validation, draw(seed, "validation"))
+    train, validation = pictures.subset(rest), pictures.subset(held_out)
+    refuse_useless(train)
+    try_network(fresh_network(network, seed), network, image_size, recipe)
     out.mkdir(parents=True, exist_ok=True)
     model = fresh_network(network, seed)
-    history = fit(
-        model, pictures.subset(rest), recipe, folder=out, seed=seed, validation=pictures.subset(held_out), on_epoch=on_epoch
-    )
-    save_checkpoint(out / "teacher.safetensors", model.cpu(), network, n_images=len(rest), image_size=image_size, epochs=len(history))
+    history = fit(model, train, recipe, folder=out, seed=seed, validation=validation, on_epoch=on_epoch)
+    facts = {"n_images": len(train), "image_size": image_size, "epochs": len(history), "seed": seed}
+    save_checkpoint(out / "teacher.safetensors", model.cpu(), network, **facts)
     return history
 
 
-def load_predictor(checkpoint: Path) -> tuple[nn.Module, int]:
-    """The network and the square size that it was trained at. Raises CheckpointError."""
-    model, info = load_checkpoint(checkpoint)
-    return model, int(info["provenance"].get("image_size", 384))
+def load_predictor(checkpoint: Where, network: NetworkSpec | None = None) -> tuple[nn.Module, int]:
+    """The network, and the side in pixels of the square pictures that it was trained on.
+
+    Args:
+        network: needed for a network of the user's own (`module:factory`): its code is run only when it is named here.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or does not say its image_size.
+    """
+    model, info = load_checkpoint(Path(checkpoint), expect=network)
+    size = info["provenance"].get("image_size")
+    if not isinstance(size, int):
+        raise CheckpointError(
+            f"checkpoint {checkpoint} does not say at which image_size it was trained; "
+            "save it again with save_checkpoint(..., image_size=...)"
+        )
+    return model, size
 
 
-def predict_folder(checkpoint: Path, folder: Path, out: Path, *, style: str = "mask") -> list[Path]:
-    """Write one PNG per picture at the picture's own size. `style`: mask (0 or 255), soft (probability × 255) or overlay.
+def predict_folder(
+    checkpoint: Where,
+    folder: Where,
+    out: Where,
+    *,
+    style: Style = "mask",
+    network: NetworkSpec | None = None,
+    overwrite: bool = False,
+    on_picture: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write one PNG per picture, of the picture's own name and size.
+
+    Args:
+        style: mask (0 or 255), soft (probability × 255), or overlay (the picture in gray with the mask's contour).
+        network: see `load_predictor`.
+        overwrite: replace files that are there already.
+        on_picture: called after every picture with how many are done and how many there are.
+
+    Returns:
+        The files, in the order of the pictures' names.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        DataError: a picture cannot be read, or `out` is the folder of the pictures.
+        DataError: a picture cannot be read, `out` is the folder of the pictures, or a file is there already.
     """
+    folder, out = Path(folder), Path(out)
     if out.resolve() == folder.resolve():
         raise DataError(f"{out} holds the pictures themselves; give another folder for the masks")
-    model, size = load_predictor(checkpoint)
+    pictures = list_pictures(folder)
+    targets = [out / f"{stem_of(path)}.png" for path in pictures]
+    taken = [path for path in targets if path.exists()]
+    if taken and not overwrite:
+        raise DataError(f"{taken[0]} is there already; give another folder, or --overwrite (overwrite=True)")
+    model, size = load_predictor(checkpoint, network)
     out.mkdir(parents=True, exist_ok=True)
-    written = []
-    for path, gray, soft in _predictions(model, size, list_pictures(folder)):
-        target = out / f"{path.stem}.png"
-        Image.fromarray(_draw(gray, soft, style)).save(target)
-        written.append(target)
-    return written
+    for done, (target, (gray, soft)) in enumerate(zip(targets, _answers(model, size, pictures), strict=True), 1):
+        Image.fromarray(_drawn(gray, soft, style)).save(target)
+        if on_picture:
+            on_picture(done, len(pictures))
+    return targets
 
 
-def _predictions(model: nn.Module, size: int, paths: list[Path]) -> Iterator[tuple[Path, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """(file, picture (h, w), soft mask (h, w)) in batches."""
+def _answers(model: nn.Module, size: int, paths: list[Path]) -> Iterator[tuple[Gray, Gray]]:
+    """(picture, soft mask), both (h, w) uint8, in batches."""
     for start in range(0, len(paths), BATCH):
-        part = paths[start : start + BATCH]
-        grays = [read_gray(path) for path in part]
+        grays = [read_gray(path) for path in paths[start : start + BATCH]]
         masks = soft_masks(model, np.stack([resize_image(gray, size) for gray in grays]))
-        for path, gray, mask in zip(part, grays, masks, strict=True):
+        for gray, mask in zip(grays, masks, strict=True):
             height, width = gray.shape
-            yield path, gray, np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
+            yield gray, np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _draw(gray: NDArray[np.uint8], soft: NDArray[np.uint8], style: str) -> NDArray[np.uint8]:
+def _drawn(gray: Gray, soft: Gray, style: Style) -> Gray:
+    """(h, w), or (h, w, 3) for an overlay."""
     if style == "soft":
         return soft
     mask = soft > 127
     if style == "mask":
         return np.where(mask, np.uint8(255), np.uint8(0))
-    inside = mask.copy()
-    for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-        inside &= np.roll(mask, shift, axis)
+    inside = binary_erosion(mask, iterations=max(1, round(min(gray.shape) * CONTOUR_SHARE)))
     picture = np.stack([gray] * 3, axis=-1)
     picture[mask & ~inside] = CONTOUR
     return picture
 
 
-def evaluate_folder(checkpoint: Path, images: Path, masks: Path, *, distances: bool = True) -> dict[str, NDArray[np.float64]]:
+def evaluate_folder(
+    checkpoint: Where, images: Where, masks: Where, *, network: NetworkSpec | None = None, distances: bool = True
+) -> dict[str, NDArray[np.generic]]:
     """Dice, IoU and, in pixels at the network's size, HD95 and ASSD per picture, with threshold 0.5.
 
-    Returns arrays (N,) by measure, and the pictures' ids under "id" as strings. Empty masks: see `metrics` and `distances`.
+    Args:
+        network: see `load_predictor`.
+        distances: HD95 and ASSD too; their library takes seconds to import.
+
+    Returns:
+        Arrays (N,) under "id" (text), "dice", "iou", "hd95" and "assd" (float64). For empty masks see `metrics` and
+        `distances`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        DataError: a picture or mask cannot be used.
     """
-    model, size = load_predictor(checkpoint)
-    pictures = load_annotated(images, masks, size)
+    model, size = load_predictor(checkpoint, network)
+    pictures = load_annotated(Path(images), Path(masks), size)
     prediction, truth = soft_masks(model, pictures.images) > 127, np.asarray(pictures.masks) > 127
     table = {"id": np.array(pictures.ids), "dice": dice(prediction, truth), "iou": iou(prediction, truth)}
     if distances:

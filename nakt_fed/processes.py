@@ -1,10 +1,10 @@
-"""Nothing that is started here outlives its starter: a command under a guard, which ends all that the command ever started.
+"""Nothing that is started here outlives its starter: a guard ends all that a command ever started.
 
-As a program, `python processes.py FOLDER COMMAND...` with a pipe as standard input is the guard. When the command ends, the pipe
-closes (whoever started us is gone, even by SIGKILL) or SIGTERM, SIGINT or SIGHUP comes, every process below this one is
-ended and FOLDER, unless it is empty text, is removed. Daemons leave their process group and may overwrite their
-environment, so neither finds them all; but on Linux a process can declare itself the one that orphans are handed to
-(prctl PR_SET_CHILD_SUBREAPER), and then everything that was ever started from here stays below it.
+As a program, `python processes.py FOLDER COMMAND...` with a pipe as standard input is the guard. When the command ends,
+the pipe closes (whoever started us is gone, even by SIGKILL) or SIGTERM, SIGINT or SIGHUP comes, every process below
+this one is ended and FOLDER, unless it is empty text, is removed. Daemons leave their process group and may overwrite
+their environment, so neither finds them all; but on Linux a process can declare itself the one that orphans are handed
+to (prctl PR_SET_CHILD_SUBREAPER), and then everything that was ever started from here stays below it.
 
 Standard library only and no package imports: the guard has to start in milliseconds and to outlive everything.
 """
@@ -100,7 +100,7 @@ def reap() -> None:
 
 
 def end_all() -> None:
-    """Ask every descendant to end, wait GRACE seconds, then end what is left, until nothing is left or PATIENCE is over."""
+    """Ask every descendant to end; after GRACE seconds end what is left, until nothing is or PATIENCE is over."""
     start, asked = time.monotonic(), set[int]()
     while remaining := (below(os.getpid()) | asked) & parents().keys():
         waited = time.monotonic() - start

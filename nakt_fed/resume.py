@@ -7,13 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from nakt_fed.errors import RunError
-from nakt_fed.study import Study
+from nakt_fed.study import Study, dump_study
 
-ASKED = ("study", "site", "transferal", "test")
+ASKED = ("study", "site", "transferal", "test", "round.chunk", "round.near")
 """What decides the sites' answers: never changes."""
 
 LEARNED = ("filter", "fusion", "student")
 """What decides the student: may change until its training has begun."""
+
+TUNED = ("fine_tune",)
+"""What decides the fine-tuned student: likewise."""
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run was begun in this folder; a user's own study.toml alone does not make one."""
+    return (folder / "study.toml").is_file() and any((folder / name).exists() for name in (".lock", "events.jsonl"))
+
+
+def write_study(study: Study, folder: Path) -> None:
+    """study.toml, whole or not at all."""
+    part = folder / "study.toml.part"
+    part.write_text(dump_study(study), encoding="utf-8")
+    part.replace(folder / "study.toml")
 
 
 def refuse_other_study(begun: Study, wanted: Study, folder: Path) -> None:
@@ -22,25 +37,42 @@ def refuse_other_study(begun: Study, wanted: Study, folder: Path) -> None:
     Raises:
         RunError: the run folder belongs to another study; the first key that differs is named.
     """
-    learning = (folder / "last.pt").exists() or (folder / "student.safetensors").exists()
     old, new = begun.model_dump(mode="json"), wanted.model_dump(mode="json")
-    tuning = (folder / "fine_tune" / "last.pt").exists()
-    fixed = ASKED + (LEARNED if learning else ()) + (("fine_tune",) if tuning else ())
-    keys = [*fixed, *(("round", key) for key in ("chunk", "near"))]
-    for key in keys:
-        left, right = (table[key] if isinstance(key, str) else table[key[0]][key[1]] for table in (old, new))
-        difference = _first_difference(left, right, key if isinstance(key, str) else ".".join(key))
+    fixed = ASKED + (LEARNED if _learning(folder) else ()) + (TUNED if _learning(folder / "fine_tune") else ())
+    for key in fixed:
+        table, _, name = key.partition(".")
+        left, right = (study[table][name] if name else study[table] for study in (old, new))
+        difference = _first_difference(left, right, key)
         if difference:
-            raise RunError(f"{folder} was begun with another study: {difference}. Start a new run without --resume, or resume without a study file")
+            raise RunError(
+                f"{folder} was begun with another study: {difference}; "
+                "start a new run without --resume, or resume without a study file"
+            )
+
+
+def _learning(folder: Path) -> bool:
+    """Whether a network was trained here, or its training has begun."""
+    return (folder / "last.pt").exists() or (folder / "student.safetensors").exists()
 
 
 def _first_difference(left: Any, right: Any, where: str) -> str:
     if left == right:
         return ""
     if isinstance(left, dict) and isinstance(right, dict):
-        return next(filter(None, (_first_difference(left.get(k), right.get(k), f"{where}.{k}") for k in sorted({*left, *right}))), "")
+        return next(
+            filter(
+                None, (_first_difference(left.get(k), right.get(k), f"{where}.{k}") for k in sorted({*left, *right}))
+            ),
+            "",
+        )
     if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
-        return next(filter(None, (_first_difference(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(left, right, strict=True)))), "")
+        return next(
+            filter(
+                None,
+                (_first_difference(a, b, f"{where}[{i}]") for i, (a, b) in enumerate(zip(left, right, strict=True))),
+            ),
+            "",
+        )
     return f"{where} was {left!r}, now {right!r}"
 
 

@@ -45,7 +45,7 @@ class Recipe(Part):
     ema: float = Field(default=0.0, ge=0, lt=1)
     augment: Literal["paper", "flip", "none"] = "paper"
     validation: Share = 0.1
-    keep: Literal["best", "last"] = "best"
+    keep: Literal["best", "last"] = "last"
 
     def recipe(self) -> "Recipe":
         """Only the recipe, without what a subclass adds."""
@@ -109,7 +109,6 @@ class StudentSpec(NetworkSpec, Recipe):
     gpus_per_worker: float = Field(default=0, ge=0)
     storage: str | None = None
     validation: Share = 0.05
-    keep: Literal["best", "last"] = "last"
 
 
 class FineTuneSpec(Recipe):

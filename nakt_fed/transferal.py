@@ -63,7 +63,7 @@ def _build(study: Study, folder: Path) -> None:
     size, chunk, spec = study.study.image_size, study.round.chunk, study.transferal
     files = list_transferal(spec.images)
     hashes = [content_hash(image) for image in read_pictures((path for _, path in files), size)]
-    files, hashes = _without_twins(files, hashes, drop=spec.duplicates == "drop")
+    files, hashes = without_twins(files, hashes, drop=spec.duplicates == "drop")
     scheme = ViewScheme(study.study.seed, spec.views, spec.mix) if spec.views else None
     count = len(files) * (1 + spec.views)
     images = create_stack(zarr.open_group(str(folder / "pictures.zarr"), mode="w"), "images", count, size, chunk)
@@ -76,7 +76,7 @@ def _build(study: Study, folder: Path) -> None:
     _save(Manifest(tuple(ids), tuple(hashes), size, scheme), folder)
 
 
-def _without_twins(files: list[tuple[str, Path]], hashes: list[str], drop: bool) -> tuple[list[tuple[str, Path]], list[str]]:
+def without_twins(files: list[tuple[str, Path]], hashes: list[str], drop: bool) -> tuple[list[tuple[str, Path]], list[str]]:
     """Exact duplicates would count twice: refuse them, or drop all but the first when the study says so."""
     places: dict[str, list[int]] = defaultdict(list)
     for index, value in enumerate(hashes):

@@ -4,6 +4,7 @@ A second `ray.init` in the process of Flower's simulation raises, and there the 
 deployment nobody has started Ray. A child process is the same in both, and ends with all that it started.
 """
 
+import logging
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ from nakt_fed.processes import guarded
 from nakt_fed.student import StudentJob
 
 ADDRESSES = ("NAKT_RAY_ADDRESS", "RAY_ADDRESS")
+LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": everything listens on 127.0.0.1; it has no other effect
 REASON = "nakt-fed: "
 LAST_LINES = 15
 LONGEST_TEMP = 24  # characters; Ray's sockets lie below, and a socket's path has at most 107
@@ -47,7 +49,7 @@ def fit_student(job: StudentJob) -> None:
 def environment(job: StudentJob, scratch: Path) -> dict[str, str]:
     """The environment of the training process and, through it, of its own Ray."""
     address = next((os.environ[name] for name in ADDRESSES if os.environ.get(name)), "")
-    kept = {key: value for key, value in os.environ.items() if key not in (*ADDRESSES, "RAY_TMPDIR", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")}
+    kept = {key: value for key, value in os.environ.items() if key not in (*ADDRESSES, "RAY_TMPDIR", LOCAL_ONLY)}
     paths = [str(Path(__file__).parent.parent), *filter(None, sys.path)]
     return {
         **kept,
@@ -62,9 +64,9 @@ def environment(job: StudentJob, scratch: Path) -> dict[str, str]:
 
 
 def _private_ray() -> dict[str, str]:
-    """Ray's ports take orders from whoever reaches them: listen on 127.0.0.1 alone, and obey only who knows a secret."""
+    """Ray's ports take orders from whoever reaches them: listen on 127.0.0.1 alone, and obey who knows a secret."""
     return {
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its one effect: everything listens on 127.0.0.1
+        LOCAL_ONLY: "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}),
@@ -105,16 +107,18 @@ def _train(job: StudentJob, scratch: Path) -> None:
 
     address = os.environ.get("NAKT_RAY_ADDRESS")
     if address and "://" in address:
-        raise RunError(f"RAY_ADDRESS is {address}: the coordinator has to run on a node of the cluster; give host:port of its head")
+        raise RunError(
+            f"RAY_ADDRESS is {address}: the coordinator has to run on a node of the cluster; give host:port of its head"
+        )
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     else:
         ray.init(
             address="local",
             num_cpus=job.workers,
             include_dashboard=False,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             object_store_memory=OBJECT_STORE,
             _temp_dir=str(scratch),
         )

@@ -1,42 +1,42 @@
-"""`python -m simulation RUN`: carry the study in a run folder out, show its progress, end everything, say how to resume."""
+"""`python -m simulation RUN`: carry out the study in a run folder, show progress, end everything, say how to resume."""
 
 import argparse
 import json
+import logging
 import re
 import shlex
+import shutil
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from nakt_fed.cli.display import Display, plain_error, print_results
-from nakt_fed.errors import NaktError
+from nakt_fed.cli.display import Display
+from nakt_fed.cli.results import print_results
+from nakt_fed.cli.words import any_letters, os_error, plain_error
+from nakt_fed.errors import NaktError, RunError
 from nakt_fed.events import end_of, follow
 from nakt_fed.resume import only_one
 from nakt_fed.study import Study, load_study
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
     """Exit codes: 0 done, 1 the study or the run failed, 130 stopped by Ctrl-C or SIGTERM."""
     options = _options()
-    run: Path = options.run
-    signal.signal(signal.SIGTERM, _interrupt)
+    any_letters()
+    for stop in STOPS:
+        if signal.getsignal(stop) != signal.SIG_IGN:  # a shell's background job is not stopped by Ctrl-C
+            signal.signal(stop, _interrupt)
     try:
-        with only_one(run):
-            study = load_study(run / "study.toml")
-            _look_first(study)
-            print(f"run {run}", flush=True)
-            _carry_out(study, run, options.engine, options.verbose)
-            print_results(run)
-    except KeyboardInterrupt:
-        plain_error(f"stopped; go on with: {_again(run)}")
-        sys.exit(130)
-    except (NaktError, OSError) as error:
-        plain_error(f"{error}{_site_words(run, str(error))}")
-        if (run / "manifest.json").exists() or (run / "sites").exists():
-            plain_error(f"what was done is kept; when mended, go on with: {_again(run)}")
+        with only_one(options.run):
+            sys.exit(_guarded(options))
+    except (RunError, OSError) as error:
+        plain_error(os_error(error) if isinstance(error, OSError) else str(error))
         sys.exit(1)
 
 
@@ -44,6 +44,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="simulation")
     parser.add_argument("run", type=Path)
     parser.add_argument("--engine", choices=["flower", "in-process"], default="flower")
+    parser.add_argument("--study", type=Path, help="the user's file, from which the run's own copy was made")
+    parser.add_argument("--new", action="store_true", help="the run folder was made a moment ago")
     parser.add_argument("--verbose", action="store_true")
     return parser.parse_args()
 
@@ -52,29 +54,65 @@ def _interrupt(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _look_first(study: Study) -> None:
-    """Refuse what can be refused before minutes of work."""
+def _guarded(options: argparse.Namespace) -> int:
+    """Do the work; whatever stops it, say it in a line and how to go on. Returns the exit code."""
+    run: Path = options.run
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # `nakt run` has blocked them while this was loaded
+        _work(options)
+    except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # zarr's tasks that were cut
+        print(f"\nstopped; go on with: {_again(options)}", file=sys.stderr, flush=True)
+        return 130
+    except NaktError as error:
+        plain_error(f"{error}{_site_words(run, str(error))}")
+    except OSError as error:
+        plain_error(os_error(error))
+    except Exception:
+        traceback.print_exc()
+        plain_error("this is a fault of nakt-fed; please report it with the lines above")
+    else:
+        return 0
+    if options.new and not (run / "events.jsonl").exists():
+        shutil.rmtree(run)  # nothing was done in it
+    else:
+        print(f"what was done is kept; when mended, go on with: {_again(options)}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _work(options: argparse.Namespace) -> None:
+    run: Path = options.run
+    study = load_study(run / "study.toml")
+    print("› study: every picture is read, every network tried", flush=True)
     from nakt_fed.inspect_study import inspect_study  # torch
 
-    inspect_study(study)
-
-
-def _carry_out(study: Study, run: Path, engine: str, verbose: bool) -> None:
+    inspect_study(study)  # refuse what can be refused before minutes of work
+    print(f"run {run}", flush=True)
     with Display() as display:
-        if engine == "flower":
-            from .flower import run_flower
-
-            run_flower(run / "study.toml", run, verbose, display)
-        else:
-            _in_process(study, run, display)
+        _carry_out(study, options, lambda event: display(_told(run, event)))
+    print_results(run)
 
 
-def _in_process(study: Study, run: Path, display: Display) -> None:
+def _carry_out(study: Study, options: argparse.Namespace, on_event: Callable[[dict[str, Any]], None]) -> None:
+    if options.engine == "flower":
+        from .flower import run_flower
+
+        run_flower(options.run / "study.toml", options.run, options.verbose, on_event)
+    else:
+        _in_process(study, options.run, on_event)
+
+
+def _in_process(study: Study, run: Path, on_event: Callable[[dict[str, Any]], None]) -> None:
     from .oracle import run_in_process
 
     ended = threading.Event()
     events = follow(run / "events.jsonl", ended.is_set, end_of(run / "events.jsonl"))
-    watcher = threading.Thread(target=lambda: [display(event) for event in events], daemon=True)
+
+    def watch() -> None:
+        for event in events:
+            on_event(event)
+
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         run_in_process(study, run)
@@ -83,8 +121,17 @@ def _in_process(study: Study, run: Path, display: Display) -> None:
         watcher.join()
 
 
-def _again(run: Path) -> str:
-    return f"nakt run --resume {shlex.quote(str(run))}"
+def _again(options: argparse.Namespace) -> str:
+    """The command that goes on; with the user's study file, so that what is mended there counts."""
+    study = [str(options.study)] if options.study else []
+    engine = [] if options.engine == "flower" else ["--engine", options.engine]
+    return shlex.join(["nakt", "run", *study, "--resume", str(options.run), *engine])
+
+
+def _told(run: Path, event: dict[str, Any]) -> dict[str, Any]:
+    if event["kind"] != "warning":
+        return event
+    return event | {"message": event["message"] + _site_words(run, event["message"])}
 
 
 def _site_words(run: Path, message: str) -> str:
@@ -93,7 +140,11 @@ def _site_words(run: Path, message: str) -> str:
     for reference in re.findall(r"reference ([0-9a-f]{8})", message):
         for path in (run / "sites").glob("*/errors.jsonl"):
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            words += [f"\n  {path.parent.name} ({reference}): {line['error']}" for line in lines if line["reference"] == reference]
+            words += [
+                f"\n  {path.parent.name} ({reference}): {line['error']}"
+                for line in lines
+                if line["reference"] == reference
+            ]
     return "".join(dict.fromkeys(words))
 
 

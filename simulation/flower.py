@@ -14,7 +14,7 @@ from nakt_fed.events import end_of, follow
 from nakt_fed.study import Study, load_study
 
 from .home import bundle, run_settings
-from .superlink import SuperLink, superlink, tail
+from .superlink import SuperLink, last_words, superlink
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -70,8 +70,8 @@ def run_app(
         error = _follow_run(link, options, run / "events.jsonl", log, on_event)
         status = link.status()
         if status != COMPLETED:
-            last = tail(log.read_bytes()[log_start:]) or link.last_words()
-            raise RunError(error or f"the run failed in Flower ({status}); {log} ends with:\n{last}")
+            words = last_words(log.read_bytes()[log_start:])
+            raise RunError(error or f"the run failed in Flower ({status}); {log} says:\n{words}")
 
 
 def _follow_run(link: SuperLink, options: list[str], events: Path, log: Path, on_event: OnEvent) -> str:

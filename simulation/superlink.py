@@ -19,34 +19,24 @@ from .home import connect, environment, free_port, make_home
 
 START_SECONDS = 60.0  # until the SuperLink answers; 2 s on an idle machine
 PORTS_TO_TRY = 3
+LINES = 10  # of a log in an error message
 
 
 class SuperLink:
     """Flower's server for one run, with its own home folder, port and environment; state in memory."""
 
-    def __init__(self, threads: int, user: Mapping[str, str]) -> None:
+    def __init__(self, threads: int, user: Mapping[str, str], log: IO[bytes]) -> None:
         self.port, self.home = free_port(), make_home()
         self.env = environment(self.home, threads, user)
-        self._log = tempfile.TemporaryFile()  # not in the home, which is gone as soon as the SuperLink is
         connect(self.home, self.port)
         options = ["--simulation", "--insecure", "--host", "127.0.0.1", "--port", str(self.port)]
         self.process = start_guarded(
             [script("flower-superlink"), *options, "--disable-runtime-dependency-installation"],
             env=self.env,
-            sink=self._log,
+            sink=log,
             cwd=self.home / "work",
             remove=self.home,
         )
-
-    def close(self) -> None:
-        """End it and everything that it started."""
-        end_guarded(self.process)
-        self._log.close()
-
-    def last_words(self) -> str:
-        """The end of its own log; the run's log is another one."""
-        self._log.seek(0)
-        return tail(self._log.read())
 
     @property
     def alive(self) -> bool:
@@ -93,21 +83,28 @@ def superlink(threads: int, user: Mapping[str, str]) -> Iterator[SuperLink]:
     """
     last = ""
     for _ in range(PORTS_TO_TRY):
-        link = SuperLink(threads, user)
-        try:
-            if link.healthy():
-                yield link
-                return
-            last = link.last_words()
-        finally:
-            link.close()
+        with tempfile.TemporaryFile() as log:  # not in its home, which is gone as soon as it is
+            link = SuperLink(threads, user, log)
+            try:
+                if link.healthy():
+                    yield link
+                    return
+            finally:
+                end_guarded(link.process)
+            log.seek(0)
+            last = last_words(log.read())
     raise RunError(f"Flower's SuperLink did not start on 127.0.0.1; its last words:\n{last}")
 
 
-def tail(log: bytes, lines: int = 15) -> str:
-    """The last lines of a log, without colours and without the general advice that Flower adds to its exit codes."""
+def last_words(log: bytes) -> str:
+    """What a failed log says: its exceptions, the first of which is the cause of the others, or else its last lines.
+
+    Without colours and without the general advice that Flower adds to its exit codes.
+    """
     plain = re.sub(r"\x1b\[\d*m", "", log.decode(errors="replace"))
-    return "\n".join(re.split(r"ERROR *: *Exit Code", plain)[0].rstrip().splitlines()[-lines:])
+    lines = re.split(r"ERROR *: *Exit Code", plain)[0].rstrip().splitlines()
+    exceptions = dict.fromkeys(line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit)\b.*: ", line))
+    return "\n".join([*exceptions][:LINES] or lines[-LINES:])
 
 
 def script(name: str) -> str:

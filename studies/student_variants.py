@@ -1,13 +1,13 @@
 """Replay students from a finished mask round: no site is asked again (docs/results.md).
 
-    python studies/student_variants.py RUN VARIANT [VARIANT ...]
+    python studies/student_variants.py RUN [--threads N] VARIANT [VARIANT ...]
 
 Each variant is trained in this process on pictures that the run's teachers have answered, and tested on the run's test sets.
 One row per variant is appended to RUN/variants.csv; a variant that is there already is skipped.
 """
 
+import argparse
 import csv
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,8 +56,20 @@ VARIANTS = {
 }
 
 
-def main(run: Path, names: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Replay students from a finished mask round.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("variants", nargs="+", choices=VARIANTS)
+    parser.add_argument("--threads", type=int, help="of the training; the study's by default")
+    options = parser.parse_args()
+    replay_all(options.run, options.variants, options.threads)
+
+
+def replay_all(run: Path, names: list[str], threads: int | None) -> None:
+    """One row of RUN/variants.csv per variant."""
     study = load_study(run / "study.toml")
+    if threads:
+        study = study.model_copy(update={"resources": study.resources.model_copy(update={"student_threads": threads})})
     for name in names:
         if name in _finished(run):
             continue
@@ -138,4 +150,4 @@ def measure(study: Study, run: Path, out: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2:])
+    main()

@@ -1,6 +1,7 @@
 """The command `nakt`. Each command's module is imported when it is called: `nakt --help` answers at once."""
 
 import importlib
+import os
 import sys
 
 import click
@@ -25,8 +26,6 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        if ctx.resilient_parsing or "--help" in sys.argv[1:2]:
-            return click.Command(cmd_name, short_help=COMMANDS[cmd_name][1])
         command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
         assert isinstance(command, click.Command)
         return command
@@ -43,19 +42,25 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point. A user's mistake ends with its message and exit code 1, Ctrl-C with 130."""
+    """Entry point. A user's mistake ends with its message and exit code 1 (wrong usage: 2), Ctrl-C with 130."""
+    from nakt_fed.cli.words import any_letters, os_error, plain_error
     from nakt_fed.errors import NaktError
 
+    any_letters()
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
+        click.echo("stopped", err=True)
         sys.exit(130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except NaktError as error:
-        click.echo(f"error: {error}", err=True)
+        plain_error(str(error))
+        sys.exit(1)
+    except BrokenPipeError:  # `nakt check … | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        click.echo(f"error: {error.strerror or error}: {error.filename or ''}; free the disk or correct the path, then try again", err=True)
+        plain_error(os_error(error))
         sys.exit(1)

@@ -1,12 +1,15 @@
 """`nakt check`: validate a study without running it, and say what would happen."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from nakt_fed.cli.display import size
-from nakt_fed.inspect_study import StudySummary, inspect_study
-from nakt_fed.study import Study, load_study
+from nakt_fed.cli.words import duration, many, size
+
+if TYPE_CHECKING:
+    from nakt_fed.inspect_study import SiteSummary, StudySummary
+    from nakt_fed.study import Study
 
 
 @click.command()
@@ -14,31 +17,46 @@ from nakt_fed.study import Study, load_study
 @click.option("--time/--no-time", default=True, help="Time one batch of every network to estimate the duration.")
 def check(study: Path, time: bool) -> None:
     """Read every picture, mask and checkpoint that the TOML file STUDY names; run nothing."""
+    from nakt_fed.study import load_study
+
     loaded = load_study(study)
+    from nakt_fed.inspect_study import inspect_study  # torch: only once the study is known to be good
+
     summary = inspect_study(loaded)
     click.echo("\n".join(_lines(loaded, summary)))
     if time:
         from nakt_fed.estimate import estimate_seconds
 
         stages = estimate_seconds(loaded, summary)
-        parts = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in stages.items())
-        click.echo(f"time       about {sum(stages.values()) / 60:.0f} minutes on this machine ({parts})")
+        parts = ", ".join(f"{name} {duration(seconds)}" for name, seconds in stages.items())
+        click.echo(f"time       about {duration(sum(stages.values()))} on this machine ({parts})")
     click.echo("the study can be run")
 
 
-def _lines(study: Study, summary: StudySummary) -> list[str]:
-    lines = [f"study      {study.study.name}, {study.study.image_size}×{study.study.image_size} pixels, seed {study.study.seed}"]
-    for site in summary.sites:
-        teacher = "from its checkpoint" if site.checkpoint else f"trained on {site.train} pictures, {site.validation} for validation"
-        lines.append(f"site       {site.name}: {site.network}, {teacher}" + (f", {site.test} held out as test set" if site.test else ""))
-    lines.append(f"transferal {summary.originals} pictures and {summary.views} views of them = {summary.pictures} answers of each site")
-    lines.append(
-        f"bytes      per site: about {size(summary.bytes_out)} of pictures out, {size(summary.bytes_back)} of masks back "
-        "(1.4 bits per pixel, as measured on real soft masks)"
-    )
-    beta = f"entropy ≤ {study.filter.max_entropy:g} bits, ≥ {study.filter.min_target_pixels} target pixels at 384×384"
-    lines.append(f"filter     {beta if study.filter.enabled else 'off'}")
-    lines.append(f"student    {study.student.network}, {study.student.epochs} epochs, {study.student.workers} Ray Train worker(s)")
-    lines += [f"fine-tune  on {summary.fine_tune} annotated pictures"] if summary.fine_tune else []
-    lines += [f"test set   {name}: {count} pictures" for name, count in summary.tests.items()]
-    return lines
+def _lines(study: "Study", summary: "StudySummary") -> list[str]:
+    spec, student = study.study, study.student
+    lines = [f"study      {spec.name}, {spec.image_size}×{spec.image_size} pixels, seed {spec.seed}"]
+    lines += [_site_line(site) for site in summary.sites]
+    lines += [f"!          will be set aside: {fault}" for fault in summary.faults.values()]
+    views = f" and {many(summary.views, 'view')} of them" if summary.views else ""
+    lines += [
+        f"transferal {many(summary.originals, 'picture')}{views}: {many(summary.pictures, 'answer')} from each site",
+        f"bytes      per site about {size(summary.bytes_out)} of pictures out, "
+        f"{size(summary.bytes_back)} of masks back (at 1.4 bits per pixel, as measured on real soft masks)",
+        f"filter     {_filter_words(study)}",
+        f"student    {student.network}, {many(student.epochs, 'epoch')}, {many(student.workers, 'Ray Train worker')}",
+    ]
+    lines += [f"fine-tune  on {many(summary.fine_tune, 'annotated picture')}"] if summary.fine_tune else []
+    return lines + [f"test set   {name}: {many(count, 'picture')}" for name, count in summary.tests.items()]
+
+
+def _site_line(site: "SiteSummary") -> str:
+    trained = f"trained on {many(site.train, 'picture')}, {site.validation} for validation"
+    test = f", {site.test} held out as test set" if site.test else ""
+    return f"site       {site.name}: {site.network}, {'from its checkpoint' if site.checkpoint else trained}{test}"
+
+
+def _filter_words(study: "Study") -> str:
+    spec = study.filter
+    rules = f"≥ {spec.min_target_pixels} target pixels at 384×384, entropy ≤ {spec.max_entropy:g} bits"
+    return f"{rules}; at least {many(spec.min_kept, 'picture')} must remain" if spec.enabled else "off"

@@ -1,48 +1,84 @@
 """`nakt train`, `predict`, `evaluate`, `report`: the parts on their own."""
 
 import csv
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from nakt_fed.cli.words import many, plain_error
+
+if TYPE_CHECKING:
+    from nakt_fed.study import NetworkSpec
+    from nakt_fed.train import EpochLog
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
+MEASURES = (("Dice", "dice", "%", 100), ("IoU", "iou", "%", 100), ("HD95", "hd95", "px", 1), ("ASSD", "assd", "px", 1))
+
+
+def _network(default: str | None, help: str) -> Callable[[Command], Command]:
+    """The three options that name a network."""
+
+    def add(command: Command) -> Command:
+        command = click.option("--encoder", help="Its encoder by name (deeplabv3plus, panoptic_fpn, smp).")(command)
+        command = click.option("--width", type=int, help="Its first channels (unet, attunet, sdunet).")(command)
+        return click.option("--network", default=default, show_default=default is not None, help=help)(command)
+
+    return add
+
+
+_own_network = _network(None, "Say it again for a network of your own (module:factory): its code is then run.")
 
 
 @click.command()
 @click.argument("images", type=FOLDER)
 @click.argument("masks", type=FOLDER)
 @click.argument("out", type=FOLDER)
-@click.option("--network", default="unet", show_default=True, help="One of the five, an smp architecture, or module:factory.")
-@click.option("--width", type=int, help="Channels of the first stage (unet, attunet, sdunet).")
-@click.option("--encoder", help="Encoder by name (deeplabv3plus, panoptic_fpn and other smp networks).")
-@click.option("--image-size", default=384, show_default=True)
+@_network("unet", "One of the five, an smp architecture, or module:factory.")
+@click.option("--image-size", default=384, show_default=True, help="Side in pixels that pictures are resized to.")
 @click.option("--epochs", default=20, show_default=True)
 @click.option("--batch-size", default=8, show_default=True)
 @click.option("--learning-rate", default=1e-3, show_default=True)
 @click.option("--validation", default=0.1, show_default=True, help="Share of the pictures kept for validation.")
 @click.option("--seed", default=0, show_default=True)
 def train(
-    images: Path, masks: Path, out: Path, network: str, width: int | None, encoder: str | None, image_size: int, epochs: int,
-    batch_size: int, learning_rate: float, validation: float, seed: int,
-) -> None:  # fmt: skip
-    """Train a network on the pictures in IMAGES with their MASKS; the checkpoint is OUT/teacher.safetensors."""
-    from nakt_fed.cli.display import Display
-    from nakt_fed.parts import train_network
+    images: Path,
+    masks: Path,
+    out: Path,
+    network: str,
+    width: int | None,
+    encoder: str | None,
+    image_size: int,
+    seed: int,
+    **recipe: float,
+) -> None:
+    """Train a network on the pictures in IMAGES with their MASKS; the checkpoint is OUT/teacher.safetensors.
+
+    The same command again goes on where it was stopped.
+    """
     from nakt_fed.study import checked_parts
 
-    spec, recipe, size = checked_parts(
-        {"network": network, "width": width, "encoder": encoder},
-        {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "validation": validation},
-        image_size,
-    )
-    with Display() as display:
-        train_network(
-            images, masks, out, spec, recipe, image_size=size, seed=seed,
-            on_epoch=lambda log: display(
-                {"kind": "epoch", "who": network, "epoch": log.epoch, "epochs": epochs, "loss": log.loss, "validation_dice": log.validation_dice,
-                 "seconds_left": log.seconds * (epochs - log.epoch)}
-            ),
-        )  # fmt: skip
+    spec, checked, size = checked_parts({"network": network, "width": width, "encoder": encoder}, recipe, image_size)
+    from nakt_fed.cli.display import Display  # these take seconds: only once the options are known to be good
+    from nakt_fed.parts import train_network
+
+    try:
+        with Display() as display:
+
+            def show(log: "EpochLog") -> None:
+                left = log.seconds * (checked.epochs - log.epoch)
+                display(
+                    {"kind": "epoch", "who": network, "epochs": checked.epochs, "seconds_left": left, **asdict(log)}
+                )
+
+            train_network(images, masks, out, spec, checked, image_size=size, seed=seed, on_epoch=show)
+    except KeyboardInterrupt:
+        plain_error("stopped; the same command goes on with the next epoch")
+        sys.exit(130)
     click.echo(f"checkpoint: {out / 'teacher.safetensors'}")
 
 
@@ -51,12 +87,21 @@ def train(
 @click.argument("folder", type=FOLDER)
 @click.argument("out", type=FOLDER)
 @click.option("--style", type=click.Choice(["mask", "soft", "overlay"]), default="mask", show_default=True)
-def predict(checkpoint: Path, folder: Path, out: Path, style: str) -> None:
-    """Write a mask (or soft mask, or overlay) into OUT for every picture in FOLDER."""
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@_own_network
+def predict(checkpoint: Path, folder: Path, out: Path, style: Any, overwrite: bool, **network: Any) -> None:
+    """Write a mask (or soft mask, or overlay) into OUT for every picture in FOLDER, at the picture's own size."""
+    spec = _spec(network)
+    from nakt_fed.cli.display import Display
     from nakt_fed.parts import predict_folder
 
-    written = predict_folder(checkpoint, folder, out, style=style)
-    click.echo(f"{len(written)} pictures answered: {out}")
+    with Display() as display:
+
+        def show(done: int, total: int) -> None:
+            display.bar(folder.name, "picture", done, total, "", keep=False)
+
+        files = predict_folder(checkpoint, folder, out, style=style, network=spec, overwrite=overwrite, on_picture=show)
+    click.echo(f"{many(len(files), 'picture')} answered: {out}")
 
 
 @click.command()
@@ -64,22 +109,45 @@ def predict(checkpoint: Path, folder: Path, out: Path, style: str) -> None:
 @click.argument("images", type=FOLDER)
 @click.argument("masks", type=FOLDER)
 @click.option("--csv", "table_path", type=FOLDER, help="Write one row per picture.")
-def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | None) -> None:
-    """Measure CHECKPOINT on the pictures in IMAGES with their MASKS (threshold 0.5, distances in pixels at the network's size)."""
-    from nakt_fed.metrics import summary
+@_own_network
+def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | None, **network: Any) -> None:
+    """Measure CHECKPOINT on the pictures in IMAGES with their MASKS (threshold 0.5).
+
+    Distances are in pixels at the network's size.
+    """
+    spec = _spec(network)
     from nakt_fed.parts import evaluate_folder
 
-    table = evaluate_folder(checkpoint, images, masks)
-    for name, unit, factor in (("dice", "%", 100), ("iou", "%", 100), ("hd95", "px", 1), ("assd", "px", 1)):
-        row = summary(table[name])
-        missing = len(table[name]) - row.n
-        note = f"   ({missing} without a distance: one mask is empty)" if missing else ""
-        click.echo(f"{name.upper() if name != 'dice' else 'Dice':<5} {factor * row.mean:6.2f} ± {factor * row.std:.2f} {unit:<2}  n = {row.n}{note}")
+    table = evaluate_folder(checkpoint, images, masks, network=spec)
     if table_path:
         with table_path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(list(table))
+            writer.writerow(table)
             writer.writerows(zip(*table.values(), strict=True))
+    for row in MEASURES:
+        click.echo(_measure(*row, table[row[1]]))
+
+
+def _measure(name: str, key: str, unit: str, factor: int, values: Any) -> str:
+    from nakt_fed.metrics import summary
+
+    row = summary(values)
+    missing = len(values) - row.n
+    note = f"   ({many(missing, 'picture')} without a distance: one of the two masks is empty)" if missing else ""
+    number = f"{factor * row.mean:6.2f} ± {factor * row.std:.2f} {unit:<2}" if row.n else "     -"
+    return f"{name:<5} {number}  n = {row.n}{note}"
+
+
+def _spec(network: dict[str, Any]) -> "NetworkSpec | None":
+    from nakt_fed.study import checked_parts
+
+    if not network["network"]:
+        if any(network.values()):
+            raise click.UsageError(
+                "--width and --encoder go with --network; leave them out to take the checkpoint's own"
+            )
+        return None
+    return checked_parts(network, {}, 32)[0]
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Who is how good, from the Dice values of results.json: the table, the paired differences and the sentence at the top."""
+"""Who is how good, from the Dice values of results.json: the table, the paired differences, the sentence at the top."""
 
 from dataclasses import dataclass
 from statistics import fmean
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of Dice(subject) − Dice(other) over the pictures of one test set, in points, with its 95 % bootstrap interval."""
+    """Mean of Dice(subject) − Dice(other) over the pictures of a test set, in points, with its 95 % interval."""
 
     subject: str
     other: str
@@ -61,7 +61,9 @@ class Difference:
 def mean_dice(run: FinishedRun, model: str) -> float | None:
     """Mean over the test sets of a model's mean Dice, in %; None when it was not tested on all of them."""
     scores = run.results["dice"].get(model, {})
-    return 100 * fmean(scores[test]["mean"] for test in run.tests) if run.tests and set(scores) == set(run.tests) else None
+    return (
+        100 * fmean(scores[test]["mean"] for test in run.tests) if run.tests and set(scores) == set(run.tests) else None
+    )
 
 
 def dice_rows(run: FinishedRun) -> list[Row]:
@@ -93,14 +95,18 @@ def differences(run: FinishedRun, test: str) -> list[Difference]:
     pairs.append(("student+fine_tune", "student"))
     dice = run.results["dice"]
     return [
-        _difference(run, subject, other, test) for subject, other in pairs if test in dice.get(subject, {}) and test in dice.get(other, {})
+        _difference(run, subject, other, test)
+        for subject, other in pairs
+        if test in dice.get(subject, {}) and test in dice.get(other, {})
     ]
 
 
 def _difference(run: FinishedRun, subject: str, other: str, test: str) -> Difference:
     a, b = (run.results["dice"][model][test]["per_image"] for model in (subject, other))
     ids = [key for key in a if key in b]
-    low_to_high = paired_bootstrap(np.array([a[i] for i in ids]), np.array([b[i] for i in ids]), int(run.results["seed"]))
+    low_to_high = paired_bootstrap(
+        np.array([a[i] for i in ids]), np.array([b[i] for i in ids]), int(run.results["seed"])
+    )
     mean, low, high = (100 * float(value) for value in low_to_high)
     return Difference(subject, other, len(ids), mean, low, high)
 
@@ -113,40 +119,51 @@ def best_teacher(run: FinishedRun) -> tuple[str, float] | None:
 
 
 def headline(run: FinishedRun) -> str:
-    """The result in one sentence."""
+    """The result in one sentence; a second one when the student was fine-tuned."""
     student = mean_dice(run, "student")
     if student is None:
-        return f"A student was trained on {run.results['transferal']['kept']:,} pictures; it was not tested, as the study names no test set."
-    where = f"on {run.tests[0]}" if len(run.tests) == 1 else f"over {len(run.tests)} test sets"
-    parts = [_against(student, *_teacher_words(run)), _against(student, "the ensemble", mean_dice(run, "ensemble"))]
-    told = " and ".join(part for part in parts if part)
+        kept = run.results["transferal"]["kept"]
+        return f"A student was trained on {kept:,} pictures; it was not tested, as the study names no test set."
+    where = f"on {run.tests[0]}" if len(run.tests) == 1 else f"over {_sets(len(run.tests))}"
+    told = _comparisons(run, student)
     tuned = mean_dice(run, "student+fine_tune")
-    after = f" Fine-tuned on a few annotated pictures it reaches {tuned:.1f} %." if tuned is not None else ""
-    return f"The student reaches {student:.1f} % mean Dice {where}{', ' if told else ''}{told}.{after}"
+    after = f" Fine-tuned on a few annotated pictures it reaches {tuned:.1f}\u00a0%." if tuned is not None else ""
+    return f"The student reaches {student:.1f}\u00a0% mean Dice {where}{', ' if told else ''}{told}.{after}"
 
 
-def _teacher_words(run: FinishedRun) -> tuple[str, float | None]:
-    best = best_teacher(run)
-    if best is None:
-        return "", None
-    return f"the {'best ' if len(run.sites) > 1 else ''}teacher ({best[0]}, {best[1]:.1f} %)", best[1]
+def _comparisons(run: FinishedRun, student: float) -> str:
+    """ "3.1 points above the best teacher (logiq7, 68.1 %) and 1.0 below the ensemble"."""
+    teacher, ensemble = best_teacher(run), mean_dice(run, "ensemble")
+    parts = []
+    if teacher:
+        best = "best " if len(run.sites) > 1 else ""
+        parts.append(
+            _against(student, teacher[1], f"the {best}teacher ({teacher[0]}, {teacher[1]:.1f}\u00a0%)", " points")
+        )
+    if ensemble is not None:
+        parts.append(_against(student, ensemble, "the ensemble", "" if parts else " points"))
+    return " and ".join(parts)
 
 
-def _against(student: float, whom: str, score: float | None) -> str:
-    if score is None:
-        return ""
+def _against(student: float, score: float, whom: str, unit: str) -> str:
     points = round(student, 1) - round(score, 1)  # of the numbers as shown, so that a reader's subtraction agrees
-    return f"level with {whom}" if abs(points) < 0.05 else f"{abs(points):.1f} points {'above' if points > 0 else 'below'} {whom}"
+    if abs(points) < 0.05:
+        return f"level with {whom}"
+    return f"{abs(points):.1f}{unit} {'above' if points > 0 else 'below'} {whom}"
+
+
+def _sets(count: int) -> str:
+    return f"{count} test set{'' if count == 1 else 's'}"
 
 
 def evidence(run: FinishedRun, found: dict[str, list[Difference]]) -> str:
-    """How far chance explains the lead over the best teacher: on how many test sets the 95 % interval lies above or below zero."""
+    """On how many test sets the difference from the best teacher is more than chance."""
     best = best_teacher(run)
     if best is None or mean_dice(run, "student") is None:
         return ""
     verdicts = [item.verdict for items in found.values() for item in items if item.other == f"teacher:{best[0]}"]
     better, worse = verdicts.count("better"), verdicts.count("worse")
     return (
-        f"Picture by picture against {best[0]}, the 95 % interval of the difference lies above zero on {better} of {len(verdicts)} test sets"
-        f" and below zero on {worse}."
+        f"Picture by picture against {best[0]}, the 95 % interval of the difference lies above zero on "
+        f"{better or 'none'} of {_sets(len(verdicts))} and below zero on {worse or 'none'}."
     )

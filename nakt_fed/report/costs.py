@@ -20,7 +20,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A number with the share (0..1) of the largest one, as the length of its bar; `other` was not spent but compared with."""
+    """A number, and its share (0..1) of the largest as the length of its bar; `other`: not spent, compared with."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class SiteSum:
-    """A site's exchanges. `answers` are masks of transferal and test pictures; `rate` is pictures per second of answering."""
+    """A site's exchanges: masks of transferal and test pictures, bytes; `rate` in pictures per second of answering."""
 
     site: str
     chunks: int
@@ -52,7 +52,9 @@ def traffic(run: FinishedRun) -> list[Bar]:
     """Bytes of this run, and of FedAvg with the same student and sites."""
     moved = run.results["bytes"]
     fedavg = run.results["fedavg_bytes"]["per_site"] * len(run.sites)
-    *own, other = _bars({"Pictures and manifests, out": moved["out"], "Masks, back": moved["back"], "For comparison, FedAvg": fedavg})
+    *own, other = _bars(
+        {"Pictures and manifests, out": moved["out"], "Masks, back": moved["back"], "For comparison, FedAvg": fedavg}
+    )
     return [*own, replace(other, other=True)]
 
 
@@ -82,7 +84,9 @@ def _site_sum(site: str, lines: list[dict[str, Any]]) -> SiteSum:
     answers = [line for line in lines if line["kind"] == "masks" and line["outcome"] == "ok"]
     pictures, seconds = sum(line["pictures"] for line in answers), sum(line["seconds"] for line in answers)
     transferal = sum(line["pictures"] for line in answers if line["set"] == "transferal")
-    faults = Counter(f"{line['outcome']}: {line.get('reason') or 'no reason given'}" for line in lines if line["outcome"] != "ok")
+    faults = Counter(
+        f"{line['outcome']}: {line.get('reason') or 'no reason given'}" for line in lines if line["outcome"] != "ok"
+    )
     return SiteSum(
         site,
         len(answers),

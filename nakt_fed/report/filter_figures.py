@@ -1,4 +1,4 @@
-"""What the filter did to the transferal set: counts (paper's Table 7), histograms (Figure 3) and examples (Figure 1)."""
+"""What the filter did to the transferal set: counts (paper's Table 7), histograms (Figure 3), examples (Figure 1)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -12,7 +12,7 @@ from nakt_fed.report.pictures import Picture, Tile, data_uri, outline
 from nakt_fed.report.run_data import FinishedRun, folder_of
 
 TEST_SETS, SITES, FOLDERS = 6, 8, 6
-"""At most so many are shown, the first ones: the page stays small enough to be mailed. The page says what it leaves out."""
+"""At most so many are shown, the first ones, so that the page can be mailed; it says what it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,33 @@ def _extremes(run: FinishedRun, test: str, has_target: Callable[[str], bool]) ->
     Among equals the one on which the others are worst comes first. The best picture is one with a target where there is
     one: an empty mask of an empty picture has Dice 1 and nothing to look at.
     """
-    tables = {model: run.results["dice"][model][test]["per_image"] for model in run.models if test in run.results["dice"][model]}
+    tables = {
+        model: run.results["dice"][model][test]["per_image"]
+        for model in run.models
+        if test in run.results["dice"][model]
+    }
     own = tables["student"]
     ranked = sorted(own, key=lambda picture: (-own[picture], sum(table[picture] for table in tables.values()), picture))
-    places = {"best": next(filter(has_target, ranked), ranked[0]), "median": ranked[len(ranked) // 2], "worst": ranked[-1]}
-    return [(place, picture) for place, picture in places.items() if list(places.values()).index(picture) == list(places).index(place)]
+    places = {
+        "best": next(filter(has_target, ranked), ranked[0]),
+        "median": ranked[len(ranked) // 2],
+        "worst": ranked[-1],
+    }
+    return [
+        (place, picture)
+        for place, picture in places.items()
+        if list(places.values()).index(picture) == list(places).index(place)
+    ]
 
 
-def _test_tiles(run: FinishedRun, test: str, picture: str, key: str, pictures: zarr.Group, masks: zarr.Group, row: int) -> list[Tile]:
+def _test_tiles(
+    run: FinishedRun, test: str, picture: str, key: str, pictures: zarr.Group, masks: zarr.Group, row: int
+) -> list[Tile]:
     truth = outline(_at(pictures, "truth", row))
-    tiles = [Tile("picture", "The picture alone", key), Tile("ground truth", "Outline of the ground truth", key, truth=truth)]
+    tiles = [
+        Tile("picture", "The picture alone", key),
+        Tile("ground truth", "Outline of the ground truth", key, truth=truth),
+    ]
     shown = [f"teacher:{site}" for site in run.sites[:SITES]] + ["ensemble", "student", "student+fine_tune"]
     for model in shown:
         name, score = model.removeprefix("teacher:"), run.results["dice"].get(model, {}).get(test)
@@ -100,7 +117,9 @@ def transferal_gallery(run: FinishedRun) -> Gallery | None:
         if verdict:
             kind = "view in" if run.is_view(verdict.id) else "from"
             row = run.rows[verdict.id]
-            gallery.lines.append(Line(f"{kind} {folder_of(verdict.id)}: {why(verdict)}", list(_soft_tiles(run, pictures, masks, row))))
+            gallery.lines.append(
+                Line(f"{kind} {folder_of(verdict.id)}: {why(verdict)}", list(_soft_tiles(run, pictures, masks, row)))
+            )
     return gallery
 
 

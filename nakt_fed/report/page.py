@@ -1,6 +1,5 @@
 """From a run folder to report.html: read, compare, draw, fill the template, write whole or not at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,17 @@ def write_report(run: Path) -> Path:
     path = Path(run) / "report.html"
     part = path.with_suffix(".part")
     part.write_text(render(open_run(Path(run))), encoding="utf-8")
-    os.replace(part, path)
-    return path
+    return part.replace(path)
 
 
 def render(run: FinishedRun) -> str:
     """The page. Names of studies, sites and pictures are the users' own, so everything is escaped on its way in."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= FILTERS
     found = {test: comparison.differences(run, test) for test in run.tests}
@@ -54,7 +56,9 @@ def _result(run: FinishedRun, found: dict[str, list[comparison.Difference]]) -> 
         "label": comparison.label,
         "pictures_in": {test: comparison.pictures_in(run, test) for test in run.tests},
         "differences": found,
-        "intervals": {test: intervals(f"d{i}", items, limits, test) for i, (test, items) in enumerate(found.items()) if items},
+        "intervals": {
+            test: intervals(f"d{i}", items, limits, test) for i, (test, items) in enumerate(found.items()) if items
+        },
     }
 
 
@@ -78,7 +82,9 @@ def _transferal(run: FinishedRun) -> dict[str, Any]:
 def _training(run: FinishedRun) -> dict[str, Any]:
     students = {"Student": run.history(), "Fine-tuning": run.history("fine_tune")}
     teachers = {site: run.history(f"sites/{site}") for site in run.sites}
-    return {"training": [item for item in (_curves("s", "Student", students), _curves("k", "Teachers", teachers)) if item]}
+    return {
+        "training": [item for item in (_curves("s", "Student", students), _curves("k", "Teachers", teachers)) if item]
+    }
 
 
 def _curves(key: str, title: str, histories: dict[str, list[Epoch]]) -> dict[str, Any] | None:
@@ -87,7 +93,9 @@ def _curves(key: str, title: str, histories: dict[str, list[Epoch]]) -> dict[str
     shown = dict(list(trained.items())[:CURVES])
     if not shown:
         return None
-    scored = {name: epochs for name, epochs in shown.items() if any(epoch.validation_dice is not None for epoch in epochs)}
+    scored = {
+        name: epochs for name, epochs in shown.items() if any(epoch.validation_dice is not None for epoch in epochs)
+    }
     charts = [curves(f"{key}l", shown, "loss")] + ([curves(f"{key}v", scored, "validation_dice")] if scored else [])
     return {"title": title, "charts": charts, "left_out": len(trained) - len(shown)}
 

@@ -1,4 +1,4 @@
-"""Pictures for the page: small JPEG data URIs, and masks as vector contours drawn over a picture that is embedded once."""
+"""Pictures for the page: small JPEG data URIs, and masks as contours drawn over a picture that is embedded once."""
 
 import base64
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from PIL import Image
 
 Gray = NDArray[np.uint8]
 SIDE = 144
-"""Largest side, in pixels, of an embedded picture: sharp at the size it is shown, and a hundred of them stay below 1 MB."""
+"""Largest side, in pixels, of an embedded picture: sharp as it is shown, and a hundred of them stay below 1 MB."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Tile:
-    """One cell of a gallery row: a picture alone, a soft mask alone (`uri`), or a picture with the outline of a mask (`mask`)."""
+    """A cell of a gallery row: a soft mask or picture of its own (`uri`), or an embedded `picture` with outlines."""
 
     caption: str
     alt: str

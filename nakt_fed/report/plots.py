@@ -1,4 +1,4 @@
-"""One small chart at a time as an inline SVG: text stays text, colours follow the page's light or dark theme, ids never collide.
+"""Small charts as inline SVG: text stays text, colours follow the page's light or dark theme, ids never collide.
 
 Matplotlib draws with stand-in colours; they become `currentColor` and the CSS variables of style.css. `Figure` objects
 are used directly, never pyplot, so a notebook's own figures and backend are left alone.
@@ -22,8 +22,12 @@ from nakt_fed.report.run_data import Epoch
 INK, FAINT = "#010203", "#010204"
 KEPT, FEW_PIXELS, HIGH_ENTROPY = "#0a0b01", "#0a0b02", "#0a0b03"
 SERIES = [f"#0a0b{number:02x}" for number in (1, 2, 4, 5, 6, 3, 7, 8)]
-CSS = {INK: "currentColor", FAINT: "var(--rule)", **{f"#0a0b{number:02x}": f"var(--c{number})" for number in range(1, 9)}}
-STYLE: dict[str, Any] = {
+CSS = {
+    INK: "currentColor",
+    FAINT: "var(--rule)",
+    **{f"#0a0b{number:02x}": f"var(--c{number})" for number in range(1, 9)},
+}
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nakt-fed",
     "text.parse_math": False,  # a folder may be called "$x$"
@@ -50,11 +54,18 @@ STYLE: dict[str, Any] = {
 def chart(key: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, float] = (4.6, 2.8)) -> Markup:
     """An `<svg>` element. `key` makes its ids unique within the page; `alt` is read aloud in its place."""
     with rc_context(STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)  # the browser has its own fonts
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing", category=UserWarning
+        )  # the browser has its own fonts
         figure = Figure(figsize=size, layout="constrained")
         paint(figure.add_subplot())
         buffer = StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     return Markup(_inline(buffer.getvalue(), key, alt))
 
 
@@ -67,7 +78,8 @@ def _inline(svg: str, key: str, alt: str) -> str:
     svg = re.sub(r"((?:href=\"|url\()#)", rf"\g<1>{key}-", svg)
     svg = re.sub(r" font-family:[^;\"]*;?", "", svg)
     svg = re.sub("|".join(CSS), lambda found: CSS[found[0]], svg)
-    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg class="chart" viewBox="\1" role="img" aria-label="{escape(alt)}">', svg)
+    head = f'class="chart" role="img" aria-label="{escape(alt)}"'
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', lambda found: f"<svg {head} {found[1]}>", svg)
     return re.sub(r"\s*\n\s*", " ", svg.replace("xlink:href", "href"))
 
 
@@ -91,11 +103,22 @@ def intervals(key: str, items: Sequence[Difference], limits: tuple[float, float]
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
 
-    return chart(key, f"Differences of Dice on {test} with 95 % intervals; the table beside it has the numbers", paint, (4.6, 0.75 + 0.32 * len(items)))
+    return chart(
+        key,
+        f"Differences of Dice on {test} with 95 % intervals; the table beside it has the numbers",
+        paint,
+        (4.6, 0.75 + 0.32 * len(items)),
+    )
 
 
 def histogram(
-    key: str, alt: str, groups: Sequence[Sequence[float]], edges: Sequence[float], threshold: float | None, name: str, log: bool = False
+    key: str,
+    alt: str,
+    groups: Sequence[Sequence[float]],
+    edges: Sequence[float],
+    threshold: float | None,
+    name: str,
+    log: bool = False,
 ) -> Markup:
     """Stacked counts of kept, few-target and high-entropy pictures; the threshold as a dashed line."""
 
@@ -112,7 +135,7 @@ def histogram(
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(axis="y")
 
-    return chart(key, alt, paint, (4.2, 2.5))
+    return chart(key, alt, paint, (4.7, 2.6))
 
 
 def curves(key: str, histories: dict[str, list[Epoch]], what: str) -> Markup:
@@ -123,7 +146,9 @@ def curves(key: str, histories: dict[str, list[Epoch]], what: str) -> Markup:
         for colour, (name, epochs) in zip(SERIES, histories.items(), strict=False):
             points = [(epoch.epoch, getattr(epoch, what)) for epoch in epochs if getattr(epoch, what) is not None]
             steps, values = [x for x, _ in points], [100 * y if percent else y for _, y in points]
-            axes.plot(steps, values, color=colour, linewidth=1.8, marker="o" if len(points) < 2 else "", label=short(name))
+            axes.plot(
+                steps, values, color=colour, linewidth=1.8, marker="o" if len(points) < 2 else "", label=short(name)
+            )
         axes.set(xlabel="epoch", ylabel="validation Dice, %" if percent else "training loss")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.grid(axis="y")

@@ -1,4 +1,4 @@
-"""What a run left behind (DESIGN §6), read for the report: its JSON, its CSV and its stores, nothing outside the folder."""
+"""What a run left behind (DESIGN §6), read for the report: JSON, CSV and stores, nothing outside the folder."""
 
 import csv
 import json
@@ -125,7 +125,10 @@ def open_run(path: Path) -> FinishedRun:
         raise RunError(_why_unfinished(path))
     results = _read_json(path / "results.json")
     if results.get("version") != READS:
-        raise RunError(f"{path / 'results.json'} has version {results.get('version')!r}, expected {READS}; use the nakt-fed that made the run")
+        raise RunError(
+            f"{path / 'results.json'} has version {results.get('version')!r}, expected {READS}; "
+            "use the nakt-fed that made the run"
+        )
     return FinishedRun(path, results)
 
 
@@ -136,7 +139,7 @@ def folder_of(picture: str) -> str:
 
 def _why_unfinished(path: Path) -> str:
     if (path / "study.toml").exists():
-        return f"run {path} is not finished: it has no results.json yet; go on with `nakt run --resume {path}`, then ask again"
+        return f"run {path} is not finished: it has no results.json yet; go on with `nakt run --resume {path}`"
     return f"{path} is not a run: it has neither results.json nor study.toml; give the folder that `nakt run` printed"
 
 
@@ -144,9 +147,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise RunError(f"{path} is missing, so the pictures of the run are not known by name; copy the whole run folder") from None
+        raise RunError(
+            f"{path} is missing, so the pictures of the run are not known by name; copy the whole run folder"
+        ) from None
     except ValueError:
-        raise RunError(f"{path} is not valid JSON, so it was changed after the run; remove it and use `nakt run --resume {path.parent}`") from None
+        raise RunError(
+            f"{path} is not valid JSON, so it was changed after the run; "
+            f"remove it and use `nakt run --resume {path.parent}`"
+        ) from None
 
 
 def _epoch(row: dict[str, str]) -> Epoch:

@@ -1,4 +1,4 @@
-"""A finished run folder (DESIGN §6) made up in a moment, without torch: lesions are ellipses, a teacher sees them moved and blurred.
+"""A finished run folder (DESIGN §6) made up in a moment, without torch: lesions are ellipses, seen moved and blurred.
 
 `report_fixture` is no test; test_report.py and test_schemas.py build their runs with it.
 """
@@ -52,7 +52,11 @@ class Kind:
 
 def study_of(kind: Kind) -> Study:
     """The resolved study."""
-    networks: list[dict[str, Any]] = [{"network": "unet", "width": 16}, {"network": "sdunet", "width": 16}, {"network": "panoptic_fpn", "encoder": "resnet18"}]
+    networks: list[dict[str, Any]] = [
+        {"network": "unet", "width": 16},
+        {"network": "sdunet", "width": 16},
+        {"network": "panoptic_fpn", "encoder": "resnet18"},
+    ]
     loaded = {"checkpoint": "teacher.safetensors"} if kind.checkpoints else {}
     raw = {
         "study": {"name": kind.name, "seed": 7, "image_size": kind.size},
@@ -120,7 +124,9 @@ def _transferal(folder: Path, kind: Kind) -> list[Verdict]:
     originals = [f"{name}/{number:04d}" for name in kind.folders for number in range(kind.pictures)]
     ids = [*originals, *(f"{origin}~{view:03d}" for view in range(1, kind.views + 1) for origin in originals)]
     images, truth = lesions(len(ids), kind.size, seed=1)
-    create_stack(zarr.open_group(str(folder / "pictures.zarr"), mode="w"), "images", len(ids), kind.size, CHUNK)[:] = images
+    create_stack(zarr.open_group(str(folder / "pictures.zarr"), mode="w"), "images", len(ids), kind.size, CHUNK)[:] = (
+        images
+    )
     scheme = ViewScheme(7, kind.views, 0.7) if kind.views else None
     manifest = Manifest(tuple(ids), tuple(content_hash(image) for image in images), kind.size, scheme)
     (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
@@ -147,7 +153,9 @@ def _answers(run: Path, shared: str, kind: Kind, truth: Stack, seed: int) -> dic
         for chunk, rows in enumerate(store.chunks):
             sent = Exchange(name, Request("pictures", blob=bytes(len(rows) * 2900)), Reply(True), 0.05)
             ledger.write(sent, shared, chunk, len(rows), "ok")
-            back = Exchange(name, Request("masks"), Reply(True, blob=bytes(len(rows) * 700)), len(rows) / (40 + 9 * number))
+            back = Exchange(
+                name, Request("masks"), Reply(True, blob=bytes(len(rows) * 700)), len(rows) / (40 + 9 * number)
+            )
             ledger.write(back, shared, chunk, len(rows), "ok")
     if shared == "transferal":
         lost = Exchange(kind.sites[-1], Request("masks"), Reply(False), 0.4)
@@ -164,15 +172,23 @@ def _test(run: Path, kind: Kind, name: str, number: int) -> dict[str, dict[str, 
     for key, stack in (("images", images), ("truth", truth)):
         create_stack(group, key, len(ids), kind.size, CHUNK)[:] = stack
     group.attrs["ids"] = ids
-    (folder / "manifest.json").write_text(Manifest(tuple(ids), tuple(map(content_hash, images)), kind.size).to_json(), encoding="utf-8")
+    (folder / "manifest.json").write_text(
+        Manifest(tuple(ids), tuple(map(content_hash, images)), kind.size).to_json(), encoding="utf-8"
+    )
     soft = _answers(run, f"test-{name}", kind, truth, 20 + number)
     students = ("student", *(("student+fine_tune",) if kind.fine_tune else ()))
-    answers = {"ensemble": fuse(soft, fixed_point(dict.fromkeys(soft, 1.0))), **{s: seen(truth, s, False, 50 + number) for s in students}}
+    answers = {
+        "ensemble": fuse(soft, fixed_point(dict.fromkeys(soft, 1.0))),
+        **{s: seen(truth, s, False, 50 + number) for s in students},
+    }
     store = ChunkStore(folder / "masks.zarr", len(ids), kind.size, CHUNK)
     for model, stack in answers.items():
         store.write_all(model, stack)
     masks = {f"teacher:{site}": stack for site, stack in soft.items()} | answers
-    return {model: dict(zip(ids, dice(stack > 127, truth > 127).round(6).tolist(), strict=True)) for model, stack in masks.items()}
+    return {
+        model: dict(zip(ids, dice(stack > 127, truth > 127).round(6).tolist(), strict=True))
+        for model, stack in masks.items()
+    }
 
 
 def _checkpoint(stem: Path, role: str, epochs: int) -> None:
@@ -195,14 +211,26 @@ def _checkpoint(stem: Path, role: str, epochs: int) -> None:
 
 
 def _results(
-    study: Study, kind: Kind, verdicts: list[Verdict], scores: dict[str, dict[str, dict[str, float]]], ledger: list[dict[str, Any]]
+    study: Study,
+    kind: Kind,
+    verdicts: list[Verdict],
+    scores: dict[str, dict[str, dict[str, float]]],
+    ledger: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """results.json as nakt_fed/results.py writes it."""
     rules = [verdict.rule for verdict in verdicts]
     models = list(next(iter(scores.values()), {}))
-    table = {m: {t: {**summary(by[m].values())._asdict(), "per_image": by[m]} for t, by in scores.items()} for m in models}
+    table = {
+        m: {t: {**summary(by[m].values())._asdict(), "per_image": by[m]} for t, by in scores.items()} for m in models
+    }
     masks = [line for line in ledger if line["kind"] == "masks" and line["outcome"] == "ok"]
-    card = {"network": "unet", "parameters": 1_944_049, "n_images": 144, "validation_dice": 0.712, "binary": kind.binary}
+    card = {
+        "network": "unet",
+        "parameters": 1_944_049,
+        "n_images": 144,
+        "validation_dice": 0.712,
+        "binary": kind.binary,
+    }
     return {
         "version": 1,
         "study": kind.name,
@@ -225,9 +253,20 @@ def _results(
             "per_mask": sum(line["bytes_back"] for line in masks) / sum(line["pictures"] for line in masks),
             "transferal_back": sum(line["bytes_back"] for line in masks if line["set"] == "transferal"),
         },
-        "seconds": {"teachers": 612.4, "pictures": 8.1, "masks": 96.2, "fusion": 2.7, "student": 431.0, "fine_tune": 38.5, "evaluation": 11.3},
+        "seconds": {
+            "teachers": 612.4,
+            "pictures": 8.1,
+            "masks": 96.2,
+            "fusion": 2.7,
+            "student": 431.0,
+            "fine_tune": 38.5,
+            "evaluation": 11.3,
+        },
         "filter": {"enabled": kind.filter, "alpha": scaled_alpha(256, kind.size), "beta": 2.5, "image_size": kind.size},
-        "fedavg_bytes": {"per_site": 986_000_000, "formula": "10 rounds × 2 ways × 4 bytes × 12325000 weights of the student"},
+        "fedavg_bytes": {
+            "per_site": 986_000_000,
+            "formula": "10 rounds × 2 ways × 4 bytes × 12325000 weights of the student",
+        },
         "overlaps": dict.fromkeys(kind.sites, 0),
         "test_rule": "threshold 0.5; both masks empty: 1, one empty: 0; std over pictures",
         "settings": study.model_dump(mode="json"),
@@ -235,7 +274,8 @@ def _results(
     }
 
 
-def _ktc(means: dict[str, float]) -> dict[str, float]:
+def _ktc(means: dict[str, float]) -> dict[str, float | None]:
     student = max(value for model, value in means.items() if model.startswith("student"))
     teacher = max(value for model, value in means.items() if model.startswith("teacher:"))
-    return {"best_teacher": ktc(student, teacher), "ensemble": ktc(student, means["ensemble"])}
+    against = {"best_teacher": teacher, "ensemble": means["ensemble"]}
+    return {name: ktc(student, value) if value > 0 else None for name, value in against.items()}

@@ -24,6 +24,19 @@ if os.fork() == 0:
 time.sleep(float(sys.argv[2]))
 """
 
+STARTER = """
+from tests.nakt_fed.test_processes import *
+start_daemon(Path(sys.argv[1]), 60)
+print(flush=True)
+time.sleep(60)
+"""
+STUBBORN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(60)
+"""
+
 
 def start_daemon(folder: Path, seconds: float) -> processes.Process:
     """A command that leaves a daemon (own session, no parent) behind; returns once the daemon lives."""
@@ -64,8 +77,7 @@ def test_daemon_ends_when_the_starter_lets_go(tmp_path: Path) -> None:
 
 @linux
 def test_daemon_ends_when_the_starter_is_killed(tmp_path: Path) -> None:
-    starter = "import sys; from tests.nakt_fed.test_processes import *; start_daemon(Path(sys.argv[1]), 60); print(flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", starter, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT) as process:
+    with subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout
         process.stdout.readline()
         process.kill()
@@ -91,8 +103,8 @@ def test_exit_code_is_the_commands(code: str, expected: int) -> None:
 
 def test_stubborn_process_is_killed(tmp_path: Path) -> None:
     """One that ignores SIGTERM gets SIGKILL after GRACE seconds."""
-    code = "import signal, sys, time, pathlib; signal.signal(15, signal.SIG_IGN); pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
-    guard = start_guarded([sys.executable, "-c", code, str(tmp_path / "up")], env=os.environ, sink=sys.__stderr__.buffer)
+    command = [sys.executable, "-c", STUBBORN, str(tmp_path / "up")]
+    guard = start_guarded(command, env=os.environ, sink=sys.__stderr__.buffer)
     wait_for((tmp_path / "up").exists)
     began = time.monotonic()
     end_guarded(guard)

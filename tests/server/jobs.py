@@ -27,8 +27,17 @@ def make_job(run: Path, out: str = "", pictures: int = 20, epochs: int = 3, **ch
         store.close("whole")
     (run / out).mkdir(exist_ok=True)
     recipe = Recipe(epochs=epochs, batch_size=4, augment="flip", ema=0.5, keep="best")
-    fields = dict(who="student", pseudo=str(run / "pseudo.zarr"), out=run / out, events=run / "events.jsonl", seed=3, threads=1)
-    return StudentJob(**{**fields, "network": NetworkSpec(network="unet", width=2), "recipe": recipe, **changes})
+    fields = {
+        "who": "student",
+        "pseudo": str(run / "pseudo.zarr"),
+        "out": run / out,
+        "events": run / "events.jsonl",
+        "network": NetworkSpec(network="unet", width=2),
+        "recipe": recipe,
+        "seed": 3,
+        "threads": 1,
+    }
+    return StudentJob.model_validate(fields | changes)
 
 
 def in_process(job: StudentJob, run: Path) -> StudentJob:

@@ -1,13 +1,15 @@
 """The student's process without Ray: environment, failure, storage, tickets."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nakt_fed.errors import RunError
-from server import storage
+from server import ray_train, ray_worker, storage
 from server.student import _failure, _short_folder, environment, fit_student
 from tests.server.jobs import make_job
+
 
 def test_own_ray_listens_to_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "NAKT_RAY_ADDRESS"):
@@ -79,8 +81,13 @@ def test_place_round_trip(tmp_path: Path, url: bool) -> None:
 
 
 def test_last_state_is_published_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copied = []
-    monkeypatch.setattr(storage.fs, "copy_files", lambda source, target, **_: (copied.append(Path(source).name), Path(target).touch()))
+    copied: list[str] = []
+
+    def copy(source: str, target: str, **_: Any) -> None:
+        copied.append(Path(source).name)
+        Path(target).touch()
+
+    monkeypatch.setattr(storage.fs, "copy_files", copy)
     for name in ("zzz.csv", "last.pt", "best.pt"):
         (tmp_path / name).touch()
     storage.publish(tmp_path, (tmp_path / "place").as_uri())
@@ -91,3 +98,45 @@ def test_last_state_is_published_last(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_short_folder_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/a/very/long/temporary/folder/of/a/cluster")
     assert _short_folder() == "/tmp"
+
+
+def test_place_tells_runs_and_students_apart(tmp_path: Path) -> None:
+    run = tmp_path / "breast 2026"
+    run.mkdir()
+    job = make_job(run, who="student+fine_tune")
+    places = {where: ray_train.place_of(job.model_copy(update={"storage": where})) for where in ("/nfs/a/", "s3://b/a")}
+    assert ray_train.place_of(job) == str(run)
+    assert places == {
+        "/nfs/a/": "/nfs/a/breast 2026/student+fine_tune",
+        "s3://b/a": "s3://b/a/breast%202026/student%2Bfine_tune",
+    }
+
+
+def test_worker_that_sees_another_disk_is_refused(tmp_path: Path) -> None:
+    ray_worker.leave_ticket("new", str(tmp_path), tmp_path)
+    ray_worker.check_ticket("new", tmp_path, "place")
+    for folder, ticket in ((tmp_path, "newer"), (tmp_path / "elsewhere", "new")):
+        with pytest.raises(RunError, match=r"does not see place as the coordinator does; set student\.storage"):
+            ray_worker.check_ticket(ticket, folder, "place")
+
+
+def test_refusal_of_an_earlier_call_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / ray_worker.REFUSAL).write_text("old the loss is nan")
+    assert ray_worker.refusal("old", tmp_path) == "the loss is nan"
+    assert ray_worker.refusal("new", tmp_path) == ""
+
+
+def test_need_that_no_node_meets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers with a GPU each on one machine with one; a worker of 8 threads on nodes of 4 CPUs."""
+    nodes = [{"Alive": True, "Resources": {"CPU": 4, "GPU": 1}}, {"Alive": False, "Resources": {"CPU": 64}}]
+    monkeypatch.setattr(ray_train.ray, "nodes", lambda: nodes)
+    ray_train.refuse_impossible({"CPU": 4.0, "GPU": 1.0}, 1)
+    with pytest.raises(RunError, match=r"needs 2 GPU on one machine, the largest that Ray knows has 1; lower student"):
+        ray_train.refuse_impossible({"CPU": 1.0, "GPU": 1.0}, 2)
+    with pytest.raises(RunError, match=r"needs 8 CPU .* has 4; lower resources\.student_threads"):
+        ray_train.refuse_impossible({"CPU": 8.0}, 1)
+
+
+def test_cause_is_the_exception_itself() -> None:
+    failures = {0: ValueError("Traceback:\n  line 3\nKeyError: 'x'")}
+    assert ray_train._cause(ray_train.WorkerGroupError("many words", failures)) == "KeyError: 'x'"

@@ -117,21 +117,19 @@ def test_a_failed_run_says_why_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_crash_without_a_word_shows_the_end_of_flowers_log(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(
-        RunError, match=r"(?s)finished:failed.*flower.log ends with:.*ValueError: nobody expected this$"
-    ):
+    with pytest.raises(RunError, match=r"(?s)finished:failed.*flower.log says:.*ValueError: nobody expected this"):
         collect(tmp_path, "crash", verbose=True)
     assert "Starting Flower Simulation" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_nothing_outlives_us(tmp_path: Path, number: signal.Signals) -> None:
     with start(tmp_path, "hang") as launcher:
         assert launcher.stdout is not None
         assert [launcher.stdout.readline().strip() for _ in range(2)] == ["where", "where"]
         processes = family(launcher.pid)
-        homes = {Path(os.readlink(f"/proc/{pid}/cwd")).parent for pid in processes}
+        homes = {Path(f"/proc/{pid}/cwd").readlink().parent for pid in processes}
         launcher.send_signal(number)
         launcher.wait(30)
     assert len(processes) > 10

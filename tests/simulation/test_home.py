@@ -8,7 +8,7 @@ import nakt_fed
 from nakt_fed.errors import RunError
 from simulation import home as home_module
 from simulation.home import bundle, connect, environment, free_port, make_home, run_settings
-from simulation.superlink import superlink, tail
+from simulation.superlink import last_words, superlink
 from tests.simulation.test_flower import FAKE_APP
 
 
@@ -79,7 +79,7 @@ def test_no_free_port(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(98, "Address already in use")
 
     monkeypatch.setattr(home_module.socket.socket, "bind", refuse)
-    with pytest.raises(RunError, match="needs a free port on 127.0.0.1 and got none.*Address already in use"):
+    with pytest.raises(RunError, match=r"needs a free port on 127.0.0.1 and got none.*Address already in use"):
         free_port()
 
 
@@ -98,12 +98,20 @@ def test_a_port_that_another_program_takes(monkeypatch: pytest.MonkeyPatch) -> N
         assert not link.alive
         assert not link.home.exists()
         monkeypatch.setattr("simulation.superlink.free_port", lambda: taken)
-        with pytest.raises(RunError, match="(?s)did not start on 127.0.0.1.*address already in use"), superlink(1, {}):
+        with pytest.raises(RunError, match=r"(?s)did not start on 127.0.0.1.*address already in use"), superlink(1, {}):
             pass
 
 
-def test_tail_is_plain_and_ends_before_flowers_advice() -> None:
-    red, plain = "\x1b[91mERROR \x1b[0m:   ", "ERROR :   "
-    log = f"old\n{red}bad\nValueError: x\n{red}Exit Code: 700\n\nFor more information, visit\n"
-    assert tail(log.encode(), lines=2) == f"{plain}bad\nValueError: x"
-    assert tail(b"") == ""
+RED = "\x1b[91mERROR \x1b[0m:   "
+
+
+def test_last_words_are_the_exceptions_the_cause_first() -> None:
+    trace = "Traceback (most recent call last):\n  File x\n"
+    log = f"INFO: hello\n{trace}ray.exceptions.RayError: too slow\n{trace}RuntimeError: crashed.\n{trace}RuntimeError: crashed.\n"
+    assert last_words(log.encode()) == "ray.exceptions.RayError: too slow\nRuntimeError: crashed."
+
+
+def test_last_words_without_an_exception_are_plain_and_end_before_flowers_advice() -> None:
+    log = f"first\n{RED}bad\n{RED}Exit Code: 700\n\nFor more information, visit\n"
+    assert last_words(log.encode()) == "first\nERROR :   bad"
+    assert last_words(b"") == ""

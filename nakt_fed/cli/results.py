@@ -1,0 +1,54 @@
+"""What a finished run says on the terminal."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Column, Table
+
+from nakt_fed.cli.words import many, size
+
+WIDE = 200
+"""Columns where there is no terminal: a log file has no edge."""
+NO_BREAK = "\u00a0"
+
+
+def print_results(run: Path, console: Console | None = None) -> None:
+    """The Dice table of a finished run, how much was kept and moved, and where the report is."""
+    console = console or Console(highlight=False, emoji=False)
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    tests = list(next(iter(results["dice"].values()), {}))
+    if tests:
+        console.print("\nDice on the test sets, mean ± std over pictures, in %")
+        console.print(dice_table(results["dice"], tests), width=None if console.is_terminal else WIDE)
+    for site, reason in results["set_aside"].items():
+        console.print(f"! without site {site}: {reason}", soft_wrap=True, markup=False)
+    shared, back = results["transferal"], size(results["bytes"]["back"])
+    console.print(
+        f"{shared['kept']} of {many(shared['images'], 'transferal picture')} kept; {back} of masks came back",
+        soft_wrap=True,
+    )
+    console.print(f"report: {run / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def dice_table(dice: dict[str, Any], tests: list[str]) -> Table:
+    """One row per model, one column per test set; names of test sets are folded where the terminal is narrow."""
+    table = Table(Column("", no_wrap=True), box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    several = ["mean"] if len(tests) > 1 else []
+    for test in [*tests, *several]:
+        table.add_column(test, justify="right", overflow="fold")
+    for model, row in dice.items():
+        cells = [
+            f"{100 * row[test]['mean']:.1f} ± {100 * row[test]['std']:.1f}".replace(" ", NO_BREAK) for test in tests
+        ]
+        mean = math.fsum(row[test]["mean"] for test in tests) / len(tests)
+        table.add_row(
+            model,
+            *cells,
+            *([f"{100 * mean:.1f}"] if several else []),
+            style="bold" if model.startswith("student") else "",
+        )
+    return table

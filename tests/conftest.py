@@ -1,0 +1,34 @@
+"""Fixtures that several test modules share; what they build is in `tests/tiny.py`."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Synthetic pictures of two sites, a transferal organ, an external test set and a few for fine-tuning."""
+    from tests.tiny import write_folders
+
+    return write_folders(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture
+def forget() -> Iterator[Callable[[], None]]:
+    """What a new process would not know: the services that are kept per process. Called again after the test."""
+    from nakt_fed.service import _service
+
+    _service.cache_clear()
+    yield _service.cache_clear
+    _service.cache_clear()
+
+
+@pytest.fixture
+def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds of plotting are left out: the report has tests of its own."""
+    stub = ModuleType("nakt_fed.report")
+    stub.write_report = lambda run: (run / "report.html").write_text("report")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nakt_fed.report", stub)

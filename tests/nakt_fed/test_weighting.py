@@ -1,0 +1,47 @@
+import pytest
+
+from nakt_fed.errors import StudyError
+from nakt_fed.study import FusionSpec
+from nakt_fed.weighting import site_weights
+
+CARDS = {
+    "ann": {"n_images": 30, "validation_dice": 0.8},
+    "bob": {"n_images": 10, "validation_dice": 0.4},
+    "cleo": {"n_images": 0, "validation_dice": None},
+}
+
+
+def of(*names: str) -> dict[str, dict[str, float | None]]:
+    return {name: CARDS[name] for name in names}
+
+
+def test_uniform_asks_nothing_of_the_cards() -> None:
+    assert site_weights(FusionSpec(), {"ann": {}, "bob": {}}) == {"ann": 32768, "bob": 32768}
+
+
+def test_by_images() -> None:
+    """30 : 10 of 65536."""
+    assert site_weights(FusionSpec(weighting="n_images"), of("ann", "bob")) == {"ann": 49152, "bob": 16384}
+
+
+def test_by_validation_dice() -> None:
+    """0.8 : 0.4 of 65536 is 43690.67 : 21845.33."""
+    assert site_weights(FusionSpec(weighting="validation"), of("ann", "bob")) == {"ann": 43691, "bob": 21845}
+
+
+def test_a_dice_of_zero_is_a_number() -> None:
+    cards = {"ann": {"validation_dice": 0.5}, "bob": {"validation_dice": 0.0}}
+    assert site_weights(FusionSpec(weighting="validation"), cards) == {"ann": 65536, "bob": 0}
+
+
+def test_fixed_weights_are_shared_among_those_who_answered() -> None:
+    fixed = FusionSpec(weighting="fixed", weights={"ann": 1, "bob": 1, "cleo": 2})
+    assert site_weights(fixed, of("ann", "bob", "cleo")) == {"ann": 16384, "bob": 16384, "cleo": 32768}
+    assert site_weights(fixed, of("ann", "bob")) == {"ann": 32768, "bob": 32768}
+
+
+@pytest.mark.parametrize(("weighting", "field"), [("n_images", "n_images"), ("validation", "validation_dice")])
+def test_a_silent_site_is_named(weighting: str, field: str) -> None:
+    fusion = FusionSpec(weighting=weighting)  # type: ignore[arg-type]
+    with pytest.raises(StudyError, match=rf"needs {field} of every site, but \['cleo'\] give none .* \"uniform\""):
+        site_weights(fusion, of("ann", "cleo"))

@@ -1,0 +1,146 @@
+"""A whole tiny study through Flower's simulation, by `run_flower` and by the user's own `flwr run .`."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from nakt_fed.data.synthetic import synthetic_set, write_folder
+from nakt_fed.processes import below
+from nakt_fed.study import dump_study, load_study
+from simulation.flower import run_flower
+from simulation.home import free_port
+from simulation.oracle import run_in_process
+from simulation.superlink import script
+
+SITE = """
+[[site]]
+name = "{name}"
+images = "{name}/images"
+masks = "{name}/masks"
+test_share = 0.25
+teacher = {{ network = "unet", width = 4, epochs = 1 }}
+"""
+STUDY = """
+[study]
+name = "tiny"
+seed = 3
+image_size = 32
+[transferal]
+images = ["transferal/images"]
+views = 1
+[filter]
+enabled = false
+[student]
+network = "unet"
+width = 4
+epochs = 1
+[round]
+chunk = 5
+[resources]
+site_threads = 1
+student_threads = 1
+sites_at_once = 2
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    for seed, name in enumerate(("one", "two", "transferal")):
+        write_folder(synthetic_set(12, 32, seed), tmp_path / name)
+    (tmp_path / "study.toml").write_text(STUDY + SITE.format(name="one") + SITE.format(name="two"))
+    return tmp_path / "study.toml"
+
+
+def new_run(study: Path, name: str) -> Path:
+    run = study.parent / name
+    run.mkdir()
+    (run / "study.toml").write_text(dump_study(load_study(study)), encoding="utf-8")
+    return run
+
+
+def assert_same_masks(run: Path, oracle: Path) -> None:
+    for store in ("masks.zarr", "tests/one/masks.zarr", "tests/two/masks.zarr"):
+        ours, theirs = (dict(zarr.open_group(folder / store, mode="r").arrays()) for folder in (run, oracle))
+        assert ours.keys() == theirs.keys()
+        for name in ours:
+            np.testing.assert_array_equal(np.asarray(ours[name]), np.asarray(theirs[name]), err_msg=f"{store}/{name}")
+    assert (run / "filter.csv").read_text() == (oracle / "filter.csv").read_text()
+
+
+@pytest.mark.slow
+def test_flower_gives_what_the_oracle_gives(study: Path) -> None:
+    run, oracle, kinds = new_run(study, "flower"), new_run(study, "oracle"), []
+    run_in_process(load_study(study), oracle)
+    run_flower(study, run, False, lambda event: kinds.append(event["kind"]))
+    assert_same_masks(run, oracle)
+    assert (run / "student.safetensors").read_bytes() == (oracle / "student.safetensors").read_bytes()
+    assert kinds[-1] == "done"
+    assert {"stage", "epoch", "site"} <= set(kinds)
+    assert (run / "report.html").exists()
+    assert below(os.getpid()) == set()
+
+
+def users_environment(home: Path, port: int) -> Mapping[str, str]:
+    """What README tells a user of `flwr run .` to set; here with a home and a port of our own besides."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLWR_", "RAY_"))}
+    return kept | {
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_HOME": str(home),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
+        "PATH": f"{Path(script('flwr')).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def flwr_run(study: Path, run: Path, nodes: int) -> tuple[str, str]:
+    """`flwr run .` in the checkout as a user types it; returns its output and the status of the run."""
+    env = users_environment(study.parent / "flwr-home", free_port())
+    options = ["--federation-config", f"num-supernodes={nodes} client-resources-num-cpus=1"]
+    options += ["--run-config", f'study="{study}" run-dir="{run}"']
+    root = Path(__file__).parents[2]
+    try:
+        done = subprocess.run(
+            [script("flwr"), "run", ".", "local", "--stream", *options],
+            cwd=root,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        listed = subprocess.run(
+            [script("flwr"), "ls", "local", "--format", "json"], env=env, capture_output=True, text=True
+        )
+    finally:
+        _end_local_superlink(env["FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"])
+    return done.stdout + done.stderr, json.loads(listed.stdout)["runs"][0]["status"]
+
+
+def _end_local_superlink(port: str) -> None:
+    """Flower leaves it running."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        words = path.read_bytes().split(b"\0") if path.exists() else []
+        if any(word.endswith(b"flower-superlink") for word in words) and port.encode() in words:
+            os.kill(int(path.parent.name), 15)
+
+
+@pytest.mark.slow
+def test_flwr_run_does_the_same(study: Path) -> None:
+    oracle = new_run(study, "oracle")
+    run_in_process(load_study(study), oracle)
+    output, status = flwr_run(study, study.parent / "run", nodes=2)
+    assert status == "finished:completed", output
+    assert_same_masks(study.parent / "run", oracle)
+    assert (study.parent / "run" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_flwr_run_with_too_few_nodes_says_what_to_add(study: Path) -> None:
+    output, status = flwr_run(study, study.parent / "run", nodes=1)
+    assert status == "finished:failed"
+    assert "start it with --federation-config 'num-supernodes=2'" in output
