@@ -7,6 +7,7 @@ minute; its answers to the demo's transferal pictures are softer, and so larger,
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -41,7 +42,11 @@ def masks_of_run(run: Path) -> Masks:
     done = [np.flatnonzero(group[f"masks_done/{name}"][:]) for name, _ in sites]  # type: ignore[index, arg-type]
     if not any(map(len, done)):
         raise RunError(f"{run} holds no answered mask yet; give a run that got past its masks")
-    parts = [np.asarray(stack.oindex[rows[:: -(-len(rows) // MOST)]]) for (_, stack), rows in zip(sites, done, strict=True) if len(rows)]
+    parts = [
+        np.asarray(stack.oindex[rows[:: -(-len(rows) // MOST)]])
+        for (_, stack), rows in zip(sites, done, strict=True)
+        if len(rows)
+    ]
     return np.concatenate(parts)
 
 
@@ -59,50 +64,44 @@ def masks_of_demo(size: int, budget: float) -> Masks:
 
     teacher = fresh_network(NetworkSpec(network="panoptic_fpn", encoder="resnet18"), seed=7)
     train = load_annotated(DEMO / "logiq7" / "images", DEMO / "logiq7" / "masks", size)
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            fit(teacher, train, Recipe(epochs=1000, schedule="constant"), folder=Path(folder), seed=7, on_epoch=stop)
-        except _TimeIsUp:
-            pass
+    with tempfile.TemporaryDirectory() as folder, suppress(_TimeIsUp):
+        fit(teacher, train, Recipe(epochs=1000, schedule="constant"), folder=Path(folder), seed=7, on_epoch=stop)
     folders = [DEMO / "transferal" / name / "images" for name in ("nerve", "skin")]
     return soft_masks(teacher, load_pictures(folders, size).images)
 
 
-def _stack(coder: Callable[..., bytes], masks: Masks) -> list[bytes]:
-    return [coder(mask) for mask in masks]
+def each(coder: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
+    """Apply it mask by mask."""
+    return lambda frames: [coder(frame) for frame in frames]
 
 
-def _unstack(coder: Callable[[bytes], Any], frames: list[bytes]) -> list[Any]:
-    return [coder(frame) for frame in frames]
-
-
-def codecs(masks: Masks) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
-    """Name -> (encode all masks, decode what that gave). zstd and PNG at their libraries' default levels, a frame per mask."""
-    lossless = ("JPEG-LS (the wire)", 0), ("JPEG-LS, near = 1", 1)
-    ours = {name: (partial(encode, masks, near), partial(decode, expect=masks.shape)) for name, near in lossless}
-    return ours | {
-        "zstd": (partial(_stack, imagecodecs.zstd_encode, masks), partial(_unstack, imagecodecs.zstd_decode)),
-        "PNG": (partial(_stack, imagecodecs.png_encode, masks), partial(_unstack, imagecodecs.png_decode)),
+def codecs(shape: tuple[int, int, int]) -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
+    """Name -> (encode, decode) of a stack of masks. zstd and PNG at their libraries' default levels."""
+    return {
+        "JPEG-LS, lossless": (encode, partial(decode, expect=shape)),
+        "JPEG-LS, near = 1": (partial(encode, near=1), partial(decode, expect=shape)),
+        "zstd": (each(imagecodecs.zstd_encode), each(imagecodecs.zstd_decode)),
+        "PNG": (each(imagecodecs.png_encode), each(imagecodecs.png_decode)),
     }
+
+
+def measure(masks: Masks, repeats: int = 5) -> list[Row]:
+    """The ratio is bytes as float32 ÷ coded bytes. masks: (n, H, W) uint8."""
+    table = codecs((len(masks), *masks[0].shape))
+    coded = {name: pack(masks) for name, (pack, _) in table.items()}
+    packing = interleaved([partial(seconds, partial(pack, masks)) for pack, _ in table.values()], repeats)
+    opening = [partial(seconds, partial(unpack, coded[name])) for name, (_, unpack) in table.items()]
+    rows: list[Row] = []
+    for name, *columns in zip(coded, packing, interleaved(opening, repeats), strict=True):
+        size = _length(coded[name])
+        speeds = [f"{masks.nbytes / 1e6 / float(np.median(column)):.0f}" for column in columns]
+        told = f"{size / len(masks):,.0f} bytes, {8 * size / masks.size:.2f} bits/pixel; {speeds[0]} MB/s in, {speeds[1]} MB/s out"
+        rows.append(Row(name, told, f"{4 * masks[0].size:,} bytes", 4 * masks.size / size, GOAL if not rows else None))
+    return rows
 
 
 def _length(coded: bytes | list[bytes]) -> int:
     return len(coded) if isinstance(coded, bytes) else sum(map(len, coded))
-
-
-def measure(masks: Masks, repeats: int = 5) -> list[Row]:
-    """Ratios are float32 bytes ÷ coded bytes. `ours` gives bytes per mask, `against` bits per pixel and MB/s of gray levels."""
-    table = codecs(masks)
-    coded = {name: pack() for name, (pack, _) in table.items()}
-    packing = interleaved([partial(seconds, pack) for pack, _ in table.values()], repeats)
-    opening = interleaved([partial(seconds, partial(unpack, coded[name])) for name, (_, unpack) in table.items()], repeats)
-    rows = []
-    for number, (name, code) in enumerate(coded.items()):
-        speeds = [masks.nbytes / 1e6 / float(np.median(column[number])) for column in (packing, opening)]
-        told = f"{8 * _length(code) / masks.size:.2f} bits/pixel, {speeds[0]:.0f} MB/s in, {speeds[1]:.0f} MB/s out"
-        ratio = 4 * masks.size / _length(code)
-        rows.append(Row(name, f"{_length(code) / len(masks):.0f} B/mask", told, ratio, GOAL if number == 0 else None))
-    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -82,7 +82,9 @@ def write_pictures(folder: Path, n: int, size: int, seed: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for number in range(n):
-        Image.fromarray(rng.integers(0, 256, (size, size), np.uint8)).save(folder / f"{number:05d}.png", compress_level=1)
+        Image.fromarray(rng.integers(0, 256, (size, size), np.uint8)).save(
+            folder / f"{number:05d}.png", compress_level=1
+        )
     return folder
 
 
@@ -90,14 +92,25 @@ RESNET = {"network": "panoptic_fpn", "encoder": "resnet18"}
 
 
 def synthetic_study(
-    folder: Path, *, sites: int, pictures: Path, image_size: int, network: Mapping[str, Any] = RESNET, **tables: dict[str, Any]
+    folder: Path,
+    *,
+    sites: int,
+    pictures: Path,
+    image_size: int,
+    network: Mapping[str, Any] = RESNET,
+    **tables: dict[str, Any],
 ) -> Study:
     """A study whose sites load `folder`/teacher-<0 to 2>.safetensors, with these `tables`; also written to `folder`/study.toml."""
     private = write_pictures(folder / "private" / "images", 2, 32, seed=1)
     raw = {
         "study": {"name": "benchmark", "image_size": image_size},
         "site": [
-            {"name": f"site-{k}", "images": str(private), "teacher": {**network, "checkpoint": f"teacher-{k % 3}.safetensors"}} for k in range(sites)
+            {
+                "name": f"site-{k}",
+                "images": str(private),
+                "teacher": {**network, "checkpoint": f"teacher-{k % 3}.safetensors"},
+            }
+            for k in range(sites)
         ],
         "transferal": {"images": [str(pictures)], "views": 0},
         "student": {"network": "deeplabv3plus", "encoder": "resnet18"},

@@ -57,7 +57,9 @@ def measure(sites: int = 5, pictures: int = 64, size: int = 384, repeats: int = 
             store.write(site, 0, masks)
         return [
             compare(f"fuse + filter, {sites} sites, {size}²", lambda: soft, pictures, repeats, GOAL),
-            compare("the same, masks read from the store", lambda: {site: store.read(site, 0) for site in soft}, pictures, repeats, None),
+            compare(
+                "the same, read from the store", lambda: {k: store.read(k, 0) for k in soft}, pictures, repeats, None
+            ),
         ]
 
 
@@ -66,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.fusion", description=__doc__)
     parser.add_argument("--repeats", type=int, default=9)
     rows = measure(repeats=parser.parse_args(arguments).repeats)
-    show("Fuse and filter", rows, "Against: NumPy float32 stack, mean, `np.histogram`. One process, one chunk of 64 pictures.")
+    note = "Against: NumPy float32 stack, mean, `np.histogram`. One process, one chunk of 64 pictures."
+    show("Fuse and filter", rows, note)
 
 
 if __name__ == "__main__":

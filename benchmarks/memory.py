@@ -19,6 +19,7 @@ from .common import Row, show, write_pictures
 from .sites import synthetic_run
 
 GOAL = 1.1
+ROOT = Path(__file__).parent.parent
 
 
 def peak() -> int:
@@ -43,8 +44,15 @@ def coordinate(pictures: Path, *, count: int, size: int, sites: int, chunk: int)
 def in_child(folder: Path, count: int, size: int, sites: int, chunk: int) -> dict[str, float]:
     """`coordinate` in a fresh process."""
     pictures = write_pictures(folder / str(count) / "transferal", count, 32)
-    command = [sys.executable, "-m", __name__, "--child", str(pictures), *map(str, (count, size, sites, chunk))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.memory",
+        "--child",
+        str(pictures),
+        *map(str, (count, size, sites, chunk)),
+    ]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -53,29 +61,31 @@ def measure(few: int = 500, many: int = 5000, size: int = 384, sites: int = 3, c
     """Ratios are bytes with many pictures ÷ with few."""
     with tempfile.TemporaryDirectory() as folder:
         low, high = (in_child(Path(folder), count, size, sites, chunk) for count in (few, many))
-    own = [(run["peak"] - run["before"]) for run in (high, low)]
-    what = f"coordinator's peak, {many} against {few} pictures at {size}²"
+    took = f"{many} against {few} pictures at {size}² (in {high['seconds']:.0f} and {low['seconds']:.0f} s)"
     return [
-        Row(what, _mb(high["peak"], high["seconds"]), _mb(low["peak"], low["seconds"]), high["peak"] / low["peak"], GOAL, at_most=True),
-        Row("the same without the loaded libraries", _mb(own[0]), _mb(own[1]), own[0] / own[1]),
+        _row(f"coordinator's peak, {took}", high["peak"], low["peak"], GOAL),
+        _row("the same without the loaded libraries", high["peak"] - high["before"], low["peak"] - low["before"], None),
     ]
 
 
-def _mb(size: float, seconds: float | None = None) -> str:
-    return f"{size / 2**20:.0f} MiB" + (f" ({seconds:.0f} s)" if seconds else "")
+def _row(what: str, high: float, low: float, goal: float | None) -> Row:
+    return Row(what, f"{high / 2**20:.0f} MiB", f"{low / 2**20:.0f} MiB", high / low, goal, at_most=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; some minutes."""
     parser = argparse.ArgumentParser(prog="benchmarks.memory", description=__doc__)
-    parser.add_argument("--child", nargs=5, metavar=("PICTURES", "COUNT", "SIZE", "SITES", "CHUNK"), help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)  # PICTURES COUNT SIZE SITES CHUNK
     options = parser.parse_args(arguments)
     if options.child:
         folder, *numbers = options.child
         count, size, sites, chunk = map(int, numbers)
         print(json.dumps(coordinate(Path(folder), count=count, size=size, sites=sites, chunk=chunk)))
         return
-    show("Coordinator memory", measure(), "Three synthetic sites, chunks of 64. Every picture is kept, so the pseudo-annotated set is as large as it gets.")
+    note = (
+        "Three synthetic sites, chunks of 64. Every picture is kept: the pseudo-annotated set is as large as it gets."
+    )
+    show("Coordinator memory", measure(), note)
 
 
 if __name__ == "__main__":

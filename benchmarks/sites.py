@@ -9,7 +9,7 @@ filter and pseudo-annotated set. Outside: building the transferal set, and whate
 import argparse
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -63,7 +63,8 @@ def no_student(job: StudentJob) -> None:
 
 def synthetic_run(folder: Path, pictures: Path, *, sites: int, count: int, size: int, chunk: int) -> Run:
     """A run of the real coordinator over synthetic sites."""
-    study = synthetic_study(folder, sites=sites, pictures=pictures, image_size=size, round={"chunk": chunk}, filter={"min_kept": 1})
+    tables = {"round": {"chunk": chunk}, "filter": {"min_kept": 1}}
+    study = synthetic_study(folder, sites=sites, pictures=pictures, image_size=size, **tables)
     return Run(study, folder, SyntheticSites(study.site_names, count, size), no_student)
 
 
@@ -79,14 +80,20 @@ def seconds_per_chunk(pictures: Path, *, sites: int, count: int, size: int, chun
         return (perf_counter() - began) / chunks
 
 
-def measure(few: int = 3, many: int = 100, count: int = 128, size: int = 96, chunk: int = 64, repeats: int = 5) -> list[Row]:
+def measure(
+    few: int = 3, many: int = 100, count: int = 128, size: int = 96, chunk: int = 64, repeats: int = 5
+) -> list[Row]:
     """The ratio is the cost of an answered chunk with many sites ÷ with few."""
     with tempfile.TemporaryDirectory() as folder:
         pictures = write_pictures(Path(folder) / "transferal", count, 32)
-        works = [lambda sites=sites: seconds_per_chunk(pictures, sites=sites, count=count, size=size, chunk=chunk) for sites in (few, many)]
-        low, high = interleaved(works, repeats)
-    told = [f"{sites} sites: {1000 * float(np.median(column)):.1f} ms/chunk" for sites, column in ((many, high), (few, low))]
-    return [Row(f"one answered chunk of {chunk} pictures at {size}²", told[0], told[1], times_faster(low, high), GOAL, at_most=True)]
+        work = partial(seconds_per_chunk, pictures, count=count, size=size, chunk=chunk)
+        low, high = interleaved([partial(work, sites=few), partial(work, sites=many)], repeats)
+    what = f"one answered chunk of {chunk} pictures at {size}², {many} against {few} sites"
+    return [Row(what, _ms(high), _ms(low), times_faster(low, high), GOAL, at_most=True)]
+
+
+def _ms(seconds: list[float]) -> str:
+    return f"{1000 * float(np.median(seconds)):.1f} ms/chunk"
 
 
 def flower(sites: int) -> list[Row]:
@@ -96,17 +103,24 @@ def flower(sites: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         seconds, chunks = federated_round(Path(folder), TINY, sites=sites, pictures=128, size=96)
         alone = seconds_per_chunk(Path(folder) / "transferal", sites=sites, count=128, size=96, chunk=64)
-    return [Row(f"through Flower, {sites} sites", f"{1000 * seconds / chunks:.1f} ms/chunk", f"{1000 * alone:.1f} ms/chunk in process", seconds / chunks / alone)]
+    return [
+        Row(
+            f"through Flower, {sites} sites",
+            _ms([seconds / chunks]),
+            f"{_ms([alone])} in process",
+            seconds / chunks / alone,
+        )
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; half a minute without --flower."""
     parser = argparse.ArgumentParser(prog="benchmarks.sites", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--flower", type=int, nargs="*", default=[], metavar="N", help="sites in Flower's simulation; a minute each")
+    parser.add_argument("--flower", type=int, nargs="*", default=[], help="numbers of sites; a minute each")
     options = parser.parse_args(arguments)
     rows = measure(repeats=options.repeats) + [row for sites in options.flower for row in flower(sites)]
-    show("Many sites", rows, "Round, fusion and filter in the coordinator's process; synthetic teachers answer at once.")
+    show("Many sites", rows, "Round, fusion and filter in one process; synthetic teachers answer at once.")
 
 
 if __name__ == "__main__":

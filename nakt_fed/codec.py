@@ -30,11 +30,17 @@ def decode(blob: bytes, expect: tuple[int, int, int]) -> NDArray[np.uint8]:
         AnswerError: not our format, another shape, or a damaged frame.
     """
     if len(blob) < _HEAD.size or not blob.startswith(MAGIC):
-        raise AnswerError(f"{len(blob)} bytes that are no coded masks; expected a stack {expect}; do both sides run the same nakt-fed?")
+        raise AnswerError(
+            f"{len(blob)} bytes that are no coded masks; expected a stack {expect}; do both sides run the same nakt-fed?"
+        )
     shape = _HEAD.unpack_from(blob)[1:]
     if shape != tuple(expect):
         raise AnswerError(f"coded masks of shape {shape}; expected {tuple(expect)}")
-    lengths = np.frombuffer(blob, dtype="<u4", count=shape[0], offset=_HEAD.size) if len(blob) >= _HEAD.size + 4 * shape[0] else None
+    lengths = (
+        np.frombuffer(blob, dtype="<u4", count=shape[0], offset=_HEAD.size)
+        if len(blob) >= _HEAD.size + 4 * shape[0]
+        else None
+    )
     if lengths is None or _HEAD.size + 4 * shape[0] + int(lengths.sum()) != len(blob):
         raise AnswerError(f"coded masks of shape {shape} are cut short or have bytes too many; send them again")
     return _frames(memoryview(blob)[_HEAD.size + 4 * shape[0] :], lengths, shape)

@@ -1,11 +1,10 @@
 """Which pictures have a salient target (Algorithm 1, lines 3 to 9): N ≥ α target pixels, and entropy E ≤ β bits."""
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,7 +60,10 @@ def judge(ids: Sequence[str], y: NDArray[np.uint8], alpha: float, beta: float, s
     """
     counts = levels(y)
     bits: Iterable[float | None] = entropy(counts).tolist() if soft else [None] * len(y)
-    return [Verdict(i, n, e, _rule(n, e, alpha, beta)) for i, n, e in zip(ids, target_pixels(counts).tolist(), bits, strict=True)]
+    return [
+        Verdict(i, n, e, _rule(n, e, alpha, beta))
+        for i, n, e in zip(ids, target_pixels(counts).tolist(), bits, strict=True)
+    ]
 
 
 def _rule(n: int, e: float | None, alpha: float, beta: float) -> Rule:
@@ -98,7 +100,10 @@ def _entropy_lines(verdicts: Sequence[Verdict]) -> list[str]:
     bits = np.array([verdict.E for verdict in verdicts], dtype=float)
     quartiles = ", ".join(f"{value:.2f}" for value in np.percentile(bits, [0, 25, 50, 75, 100]))
     table = "   ".join(f"β {beta:g}: {int((bits <= beta).sum())}" for beta in np.arange(2, 8.5, 0.5))
-    return [f"  entropy of the {len(bits)} others (min, quartiles, max): {quartiles} bits", f"  would stay at   {table}"]
+    return [
+        f"  entropy of the {len(bits)} others (min, quartiles, max): {quartiles} bits",
+        f"  would stay at   {table}",
+    ]
 
 
 def write_filter(verdicts: Iterable[Verdict], path: Path) -> None:
@@ -108,10 +113,14 @@ def write_filter(verdicts: Iterable[Verdict], path: Path) -> None:
         table = csv.writer(file)
         table.writerow(["id", "N", "E", "kept", "rule"])
         table.writerows([v.id, v.N, "" if v.E is None else f"{v.E:.6f}", int(v.kept), v.rule] for v in verdicts)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def read_filter(path: Path) -> list[Verdict]:
     """What `write_filter` wrote."""
     with path.open(newline="", encoding="utf-8") as file:
-        return [Verdict(row["id"], int(row["N"]), float(row["E"]) if row["E"] else None, row["rule"]) for row in csv.DictReader(file)]  # type: ignore[arg-type]
+        return [_verdict(row) for row in csv.DictReader(file)]
+
+
+def _verdict(row: dict[str, str]) -> Verdict:
+    return Verdict(row["id"], int(row["N"]), float(row["E"]) if row["E"] else None, cast(Rule, row["rule"]))

@@ -23,8 +23,12 @@ def fixed_point(weights: Mapping[str, float]) -> dict[str, int]:
         if not (math.isfinite(weight) and weight >= 0):
             raise StudyError(f"the weight of site {site!r} is {weight}; expected a finite number of at least 0")
     if not any(weights.values()):
-        raise StudyError(f"the weights of the sites {sorted(weights)} are all zero; give at least one a positive weight")
-    total = sum(map(Fraction, weights.values()))  # fractions: a float sum overflows, and rounds near-equal weights together
+        raise StudyError(
+            f"the weights of the sites {sorted(weights)} are all zero; give at least one a positive weight"
+        )
+    total = sum(
+        map(Fraction, weights.values())
+    )  # fractions: a float sum overflows, and rounds near-equal weights together
     exact = {site: Fraction(weight) / total * ONE for site, weight in weights.items()}
     whole = {site: math.floor(value) for site, value in exact.items()}
     by_remainder = sorted(exact, key=lambda site: (whole[site] - exact[site], site))

@@ -17,7 +17,9 @@ class Ledger:
 
     path: Path
 
-    def write(self, done: Exchange, picture_set: str, chunk: int | None, pictures: int, outcome: str, reason: str = "") -> dict[str, Any]:
+    def write(
+        self, done: Exchange, picture_set: str, chunk: int | None, pictures: int, outcome: str, reason: str = ""
+    ) -> dict[str, Any]:
         """Record one exchange. `outcome`: ok, rejected (the answer cannot be used) or failed (no answer)."""
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),

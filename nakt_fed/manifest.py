@@ -61,10 +61,18 @@ class Manifest:
             raw = json.loads(text)
             rows = raw["pictures"]
             views = ViewScheme.from_dict(raw["views"]) if raw["views"] else None
-            manifest = cls(tuple(r["id"] for r in rows), tuple(r["sha256"] for r in rows), int(raw["image_size"]), views, raw["preprocessing"])
+            manifest = cls(
+                tuple(r["id"] for r in rows),
+                tuple(r["sha256"] for r in rows),
+                int(raw["image_size"]),
+                views,
+                raw["preprocessing"],
+            )
             whole, version = raw.pop("sha256"), raw["version"]
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise DataError(f"this is no manifest ({type(error).__name__}: {error}); send the file manifest.json of a run") from None
+            raise DataError(
+                f"this is no manifest ({type(error).__name__}: {error}); send the file manifest.json of a run"
+            ) from None
         manifest._check(version, whole, raw)
         return manifest
 
@@ -75,6 +83,8 @@ class Manifest:
                 "run the same nakt-fed on both sides"
             )
         if whole != self.sha256 or body != self._body():
-            raise DataError(f"the manifest's hash {str(whole)[:12]}… does not fit its content ({self.sha256[:12]}…); it was changed on the way, send it again")
+            raise DataError(
+                f"the manifest's hash {str(whole)[:12]}… does not fit its content ({self.sha256[:12]}…); it was changed on the way, send it again"
+            )
         if len(self) != self.originals * (1 + (self.views.per_picture if self.views else 0)):
             raise DataError(f"the manifest lists {len(self)} pictures, which does not fit its views; send it again")

@@ -48,7 +48,9 @@ class PseudoAnnotated(Protocol[X_in]):
     def update(self, x: X_in, y: Masks, verdicts: list[Verdict]) -> None: ...
 
 
-def pseudo_annotate(T: Teachers[X], D: Iterable[X], w: Mapping[str, int], alpha: float, beta: float, D_y: PseudoAnnotated[X]) -> None:
+def pseudo_annotate(
+    T: Teachers[X], D: Iterable[X], w: Mapping[str, int], alpha: float, beta: float, D_y: PseudoAnnotated[X]
+) -> None:
     """Lines 1 to 10 of both algorithms, chunk by chunk: memory is O(chunk), whatever the number of pictures and sites."""
     for x in D:  #                                              1: for each datapoint x in D do
         y = fuse(T(x), w)  #                                    2:   y = Σ w_i · T_i(x)

@@ -26,7 +26,9 @@ def normalise(images: Tensor) -> Tensor:
     return images * 2 - 1
 
 
-def probabilities(model: nn.Module, pictures: NDArray[np.uint8], device: torch.device | None = None) -> NDArray[np.float32]:
+def probabilities(
+    model: nn.Module, pictures: NDArray[np.uint8], device: torch.device | None = None
+) -> NDArray[np.float32]:
     """sigmoid of the network's logits. pictures: (n, H, W) uint8 -> (n, H, W) float32."""
     device = device or next(model.parameters()).device
     out = np.empty(pictures.shape, dtype=np.float32)
@@ -39,7 +41,8 @@ def probabilities(model: nn.Module, pictures: NDArray[np.uint8], device: torch.d
             logits = model(normalise(to_input(filled).to(device)))
             if logits.shape != (BATCH, 1, *pictures.shape[1:]):
                 raise AnswerError(
-                    f"the network answers {tuple(logits.shape[1:])} for a picture of {pictures.shape[1:]}; expected logits (1, H, W) of the picture's size"
+                    f"the network answers {tuple(logits.shape[1:])} for a picture of {pictures.shape[1:]}; "
+                    "expected logits (1, H, W) of the picture's size"
                 )
             out[start : start + len(part)] = torch.sigmoid(logits[: len(part), 0].float()).cpu().numpy()
     return out
@@ -55,7 +58,8 @@ def quantise(soft: NDArray[np.floating], binary: bool = False) -> NDArray[np.uin
         raise AnswerError("the teacher's answer holds NaN or infinity; check its weights and normalisation")
     if soft.size and (soft.min() < 0 or soft.max() > 1):
         raise AnswerError(
-            f"the teacher's answer lies in {soft.min():.3g}..{soft.max():.3g}, probabilities in 0..1 are expected; does it return logits without sigmoid?"
+            f"the teacher's answer lies in {soft.min():.3g}..{soft.max():.3g}, probabilities in 0..1 are expected; "
+            "does it return logits without sigmoid?"
         )
     if binary:
         return np.where(soft > 0.5, np.uint8(255), np.uint8(0))

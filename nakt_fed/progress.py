@@ -17,7 +17,13 @@ def epoch_reporter(events: EventLog | None, who: str, epochs: int) -> Callable[[
         left = sum(seconds) / len(seconds) * (epochs - log.epoch)
         if events:
             events.emit(
-                "epoch", who=who, epoch=log.epoch, epochs=epochs, loss=log.loss, validation_dice=log.validation_dice, seconds_left=round(left, 1)
+                "epoch",
+                who=who,
+                epoch=log.epoch,
+                epochs=epochs,
+                loss=log.loss,
+                validation_dice=log.validation_dice,
+                seconds_left=round(left, 1),
             )
 
     return report
@@ -40,5 +46,11 @@ class SiteMeter:
         self.bytes[site] += size
         rate = self.pictures[site] / max(time.perf_counter() - self.began, 1e-9)
         self.events.emit(
-            "site", site=site, **self.fields, chunks=self.chunks[site], of=self.total[site], pictures_per_second=round(rate, 1), bytes=self.bytes[site]
+            "site",
+            site=site,
+            **self.fields,
+            chunks=self.chunks[site],
+            of=self.total[site],
+            pictures_per_second=round(rate, 1),
+            bytes=self.bytes[site],
         )

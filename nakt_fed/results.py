@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +29,7 @@ def write_results(run: "Run", dice: "DiceTable") -> Path:
     path = run.folder / "results.json"
     part = path.with_suffix(".part")
     part.write_text(json.dumps(_results(run, dice), indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(part, path)
+    part.replace(path)
     return path
 
 
@@ -44,7 +43,9 @@ def _results(run: "Run", dice: "DiceTable") -> dict[str, Any]:
         "set_aside": run.round.set_aside,
         "transferal": _transferal(run),
         "weights": {site: weight / 65536 for site, weight in run.weights.items()},
-        "dice": {model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()},
+        "dice": {
+            model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()
+        },
         "ktc": _ktc(dice),
         "bytes": _bytes(run.round.ledger.lines()),
         "seconds": _seconds(run.folder),
@@ -72,7 +73,13 @@ def _transferal(run: "Run") -> dict[str, Any]:
     rules = [verdict.rule for verdict in verdicts]
     excluded = {rule: rules.count(rule) for rule in ("few_targets", "high_entropy")}
     originals = run.transferal.manifest.originals
-    return {"images": len(verdicts), "originals": originals, "views": len(verdicts) - originals, "kept": rules.count(""), "excluded": excluded}
+    return {
+        "images": len(verdicts),
+        "originals": originals,
+        "views": len(verdicts) - originals,
+        "kept": rules.count(""),
+        "excluded": excluded,
+    }
 
 
 def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:

@@ -98,10 +98,18 @@ class Round:
     def _mask_request(self, shared: SharedSet, chunk: int) -> Request:
         rows = shared.masks.chunks[chunk]
         near = self.near if shared.name == "transferal" else 0
-        meta = {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk, "range": [rows.start, rows.stop], "near": near}
+        meta = {
+            "set": shared.name,
+            "manifest": shared.manifest.sha256,
+            "chunk": chunk,
+            "range": [rows.start, rows.stop],
+            "near": near,
+        }
         return Request("masks", meta)
 
-    def _chunks(self, shared: SharedSet, kind: str, wanted: dict[str, list[int]], request: Callable[[int], Request]) -> None:
+    def _chunks(
+        self, shared: SharedSet, kind: str, wanted: dict[str, list[int]], request: Callable[[int], Request]
+    ) -> None:
         """Exchange these chunks with each site; a bad answer is asked again before the site is set aside."""
         queues = {name: deque(chunks) for name, chunks in wanted.items() if chunks}
         tries: dict[str, Counter[int]] = defaultdict(Counter)
@@ -119,7 +127,7 @@ class Round:
                     meter.add(done.site, self._count(shared, done), len(done.request.blob) + len(done.reply.blob))
                     continue
                 tries[done.site][chunk] += 1
-                if tries[done.site][chunk] >= TRIES or failure[0] == "failed" and done.reply.meta.get("reason") == "unreachable":
+                if tries[done.site][chunk] >= TRIES or done.reply.meta.get("reason") == "unreachable":
                     self._drop(done.site, shared.name, failure[1])
                 else:
                     queues[done.site].append(chunk)
@@ -169,7 +177,10 @@ def _originals(shared: SharedSet, chunk: int) -> NDArray[np.uint8]:
 def _checked(shared: SharedSet, done: Exchange, chunk: int) -> NDArray[np.uint8]:
     """The answer's masks. Raises AnswerError when they belong to another manifest, place or shape."""
     rows = shared.masks.chunks[chunk]
-    if done.reply.meta.get("manifest") != shared.manifest.sha256 or done.reply.meta.get("range") != [rows.start, rows.stop]:
+    if done.reply.meta.get("manifest") != shared.manifest.sha256 or done.reply.meta.get("range") != [
+        rows.start,
+        rows.stop,
+    ]:
         raise AnswerError("the answer belongs to another manifest or to other pictures")
     return decode(done.reply.blob, (len(rows), shared.manifest.image_size, shared.manifest.image_size))
 

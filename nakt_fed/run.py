@@ -106,7 +106,10 @@ class Run:
 
     def _annotate(self) -> None:
         store, spec, size = self.transferal.masks, self.study.filter, self.study.study.image_size
-        chunks = [StoredChunk(number, list(self.transferal.manifest.ids[rows.start : rows.stop])) for number, rows in enumerate(store.chunks)]
+        chunks = [
+            StoredChunk(number, list(self.transferal.manifest.ids[rows.start : rows.stop]))
+            for number, rows in enumerate(store.chunks)
+        ]
         alpha, beta = (scaled_alpha(spec.min_target_pixels, size), spec.max_entropy) if spec.enabled else (0.0, 8.0)
         soft = not all(self.cards[name]["binary"] for name in self.round.active)
         pseudo = _Pseudo(create_stack(store.group, "pseudo", store.count, store.size, store.chunk), store.chunk)
@@ -124,12 +127,16 @@ class Run:
                 return
         except FileNotFoundError:
             pass
-        images, masks = self.transferal.images, self.transferal.masks.group["pseudo"]
-        out = PseudoSet(self._pseudo, self.study.study.image_size, self.study.round.chunk, [v.id for v in verdicts if v.kept])
+        images, masks = self.transferal.images, self.transferal.masks.pseudo
+        out = PseudoSet(
+            self._pseudo, self.study.study.image_size, self.study.round.chunk, [v.id for v in verdicts if v.kept]
+        )
         for rows in self.transferal.masks.chunks:
             kept = [row - rows.start for row in rows if verdicts[row].kept]
             if kept:
-                out.add(np.asarray(images[rows.start : rows.stop])[kept], np.asarray(masks[rows.start : rows.stop])[kept])  # type: ignore[index]
+                out.add(
+                    np.asarray(images[rows.start : rows.stop])[kept], np.asarray(masks[rows.start : rows.stop])[kept]
+                )
         out.close(self._mark())
 
     @property
@@ -154,7 +161,13 @@ class Run:
             annotated = PseudoSet(out / "annotated.zarr", self.study.study.image_size, self.study.round.chunk, few.ids)
             annotated.add(few.images, few.masks)
             annotated.close("annotated")
-            self._student("student+fine_tune", str(out / "annotated.zarr"), out, spec.recipe(), self.folder / "student.safetensors")
+            self._student(
+                "student+fine_tune",
+                str(out / "annotated.zarr"),
+                out,
+                spec.recipe(),
+                self.folder / "student.safetensors",
+            )
 
     def _student(self, who: str, pseudo: str, out: Path, recipe: Recipe, init: Path | None) -> None:
         if (out / "student.safetensors").exists():

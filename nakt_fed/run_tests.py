@@ -22,7 +22,10 @@ DiceTable = dict[str, dict[str, NDArray[np.float64]]]
 
 def test_sets(study: Study, folder: Path) -> dict[str, SharedSet]:
     """Every test set as a picture set of its own folder. Raises DataError when a picture cannot be used."""
-    return {name: shared_test(name, pictures, folder / "tests" / name, study.round.chunk) for name, pictures in _pictures(study)}
+    return {
+        name: shared_test(name, pictures, folder / "tests" / name, study.round.chunk)
+        for name, pictures in _pictures(study)
+    }
 
 
 def _pictures(study: Study) -> Iterator[tuple[str, PictureSet]]:
@@ -44,12 +47,16 @@ def all_dice(study: Study, folder: Path, tests: Mapping[str, SharedSet], weights
     return table
 
 
-def _answers(study: Study, folder: Path, shared: SharedSet, weights: Mapping[str, int]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+def _answers(
+    study: Study, folder: Path, shared: SharedSet, weights: Mapping[str, int]
+) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     store = shared.masks
     soft = {site: store.all(site) for site in weights}
     yield from ((f"teacher:{site}", masks) for site, masks in soft.items())
     students = {"student": folder} | ({"student+fine_tune": folder / "fine_tune"} if study.fine_tune else {})
-    answers = {"ensemble": fuse(soft, weights)} | {name: _student(place, study, shared) for name, place in students.items()}
+    answers = {"ensemble": fuse(soft, weights)} | {
+        name: _student(place, study, shared) for name, place in students.items()
+    }
     for name, masks in answers.items():
         store.write_all(name, masks)
         yield name, masks

@@ -28,7 +28,12 @@ from nakt_fed.study import SiteSpec, Study
 from nakt_fed.teacher import TeacherCard, trained_teacher
 from nakt_fed.views import Viewed
 
-REASONS: dict[type[Exception], str] = {CheckpointError: "bad_checkpoint", DataError: "bad_data", AnswerError: "bad_answer", NaktError: "refused"}
+REASONS: dict[type[Exception], str] = {
+    CheckpointError: "bad_checkpoint",
+    DataError: "bad_data",
+    AnswerError: "bad_answer",
+    NaktError: "refused",
+}
 
 
 class TeacherService:
@@ -38,7 +43,9 @@ class TeacherService:
     own folder holds the rest.
     """
 
-    def __init__(self, site: SiteSpec, folder: Path, *, image_size: int, seed: int, threads: int, events: EventLog | None = None) -> None:
+    def __init__(
+        self, site: SiteSpec, folder: Path, *, image_size: int, seed: int, threads: int, events: EventLog | None = None
+    ) -> None:
         self.site, self.folder, self.image_size, self.seed, self.threads = site, folder, image_size, seed, threads
         self.events = events
         self.sets: dict[str, OfferedSet] = {}
@@ -62,7 +69,12 @@ class TeacherService:
     def _refuse(self, error: Exception, request: Request) -> Reply:
         reference = secrets.token_hex(4)
         reason = next((code for kind, code in REASONS.items() if isinstance(error, kind)), "internal")
-        line = {"reference": reference, "request": request.kind, "error": str(error), "traceback": traceback.format_exc()}
+        line = {
+            "reference": reference,
+            "request": request.kind,
+            "error": str(error),
+            "traceback": traceback.format_exc(),
+        }
         with contextlib.suppress(OSError), (self.folder / "errors.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")  # where the disk is full, the refusal still has to leave
         return Reply(False, {"reason": reason, "reference": reference})
@@ -76,7 +88,9 @@ class TeacherService:
 
     @cached_property
     def _ready(self) -> tuple[torch.nn.Module, TeacherCard]:
-        return trained_teacher(self.site, lambda: self.data, self.folder, image_size=self.image_size, seed=self.seed, events=self.events)
+        return trained_teacher(
+            self.site, lambda: self.data, self.folder, image_size=self.image_size, seed=self.seed, events=self.events
+        )
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -93,7 +107,9 @@ class TeacherService:
         name, chunk = str(request.meta["set"]), int(request.meta["chunk"])
         manifest = Manifest.from_json(request.blob)
         if manifest.image_size != self.image_size or not 1 <= chunk <= 4096:
-            raise DataError(f"offered: {manifest.image_size} px in chunks of {chunk}; this site answers {self.image_size} px, chunks of 1 to 4096")
+            raise DataError(
+                f"offered: {manifest.image_size} px in chunks of {chunk}; this site answers {self.image_size} px, chunks of 1 to 4096"
+            )
         offered = OfferedSet.keep(self.folder / "sets" / _safe(name), manifest, chunk)
         self.sets[name] = offered
         overlap = len(self.data.hashes() & set(manifest.hashes[: manifest.originals]))
@@ -118,7 +134,9 @@ class TeacherService:
         pictures = offered.pictures(range(start, stop))
         soft = np.asarray(self.teacher(pictures))
         if soft.shape != pictures.shape:
-            raise AnswerError(f"the teacher answers {soft.shape} for pictures {pictures.shape}; expected one probability per pixel")
+            raise AnswerError(
+                f"the teacher answers {soft.shape} for pictures {pictures.shape}; expected one probability per pixel"
+            )
         blob = encode(quantise(soft, self.site.teacher.binary), int(request.meta.get("near", 0)))
         return Reply(True, {"manifest": offered.manifest.sha256, "range": [start, stop]}, blob)
 
@@ -149,7 +167,9 @@ class OfferedSet:
         if not (parent / "current").exists():
             raise DataError("masks are asked of a picture set that was never offered; offer its manifest first")
         folder = parent / (parent / "current").read_text()
-        return cls(folder, Manifest.from_json((folder / "manifest.json").read_bytes()), int(folder.name.rsplit("-", 1)[1]))
+        return cls(
+            folder, Manifest.from_json((folder / "manifest.json").read_bytes()), int(folder.name.rsplit("-", 1)[1])
+        )
 
     def receive(self, chunk: int, blob: bytes) -> None:
         """Check a chunk of originals against the manifest and keep it.
@@ -168,7 +188,9 @@ class OfferedSet:
     def _check(self, pictures: NDArray[np.uint8], rows: range) -> None:
         for picture, row in zip(pictures, rows, strict=True):
             if content_hash(picture) != self.manifest.hashes[row]:
-                raise DataError(f"picture {row} is not the one in the manifest; send it again, or mend the version of nakt-fed on one side")
+                raise DataError(
+                    f"picture {row} is not the one in the manifest; send it again, or mend the version of nakt-fed on one side"
+                )
 
     @cached_property
     def _members(self) -> Any:
@@ -184,7 +206,9 @@ class OfferedSet:
             DataError: outside the set, or the pictures were not sent yet.
         """
         if not 0 <= rows.start < rows.stop <= len(self.manifest):
-            raise DataError(f"pictures {rows.start} to {rows.stop} of a set of {len(self.manifest)}; ask within the set")
+            raise DataError(
+                f"pictures {rows.start} to {rows.stop} of a set of {len(self.manifest)}; ask within the set"
+            )
         if self.store.missing("sent"):
             raise DataError("masks are asked before all pictures were sent; send them first")
         if self._members is None:
@@ -206,7 +230,12 @@ def _service(text: str, site: str, run: Path) -> TeacherService:
     spec = next(item for item in study.site if item.name == site)
     resources = study.resources
     return TeacherService(
-        spec, run / "sites" / site, image_size=study.study.image_size, seed=study.study.seed, threads=resources.site_threads, events=EventLog(run / "events.jsonl")
+        spec,
+        run / "sites" / site,
+        image_size=study.study.image_size,
+        seed=study.study.seed,
+        threads=resources.site_threads,
+        events=EventLog(run / "events.jsonl"),
     )
 
 

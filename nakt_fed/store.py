@@ -14,7 +14,12 @@ from nakt_fed.errors import RunError
 def create_stack(group: zarr.Group, name: str, count: int, size: int, chunk: int) -> zarr.Array[Any]:
     """An array (count, size, size) uint8. One file holds `chunk` pictures, each of which can be read alone."""
     return group.create_array(
-        name, shape=(count, size, size), chunks=(1, size, size), shards=(chunk, size, size), dtype="uint8", overwrite=True
+        name,
+        shape=(count, size, size),
+        chunks=(1, size, size),
+        shards=(chunk, size, size),
+        dtype="uint8",
+        overwrite=True,
     )
 
 
@@ -47,6 +52,11 @@ class ChunkStore:
         if key not in self.group:
             create_stack(self.group, key, self.count, self.size, self.chunk)
         return self.group[key]  # type: ignore[return-value]
+
+    @property
+    def pseudo(self) -> zarr.Array[Any]:
+        """The fused masks (N, H, W) uint8, once there are any."""
+        return self.group["pseudo"]  # type: ignore[return-value]
 
     def _done(self, name: str) -> zarr.Array[Any]:
         key = f"{self.kind}_done/{name}"
@@ -113,6 +123,9 @@ class PseudoSet:
     def _flush(self, count: int) -> None:
         if count:
             part = slice(self.written, self.written + count)
-            self.images[part], self.masks[part] = np.stack(self._waiting_images[:count]), np.stack(self._waiting_masks[:count])
+            self.images[part], self.masks[part] = (
+                np.stack(self._waiting_images[:count]),
+                np.stack(self._waiting_masks[:count]),
+            )
             del self._waiting_images[:count], self._waiting_masks[:count]
             self.written += count

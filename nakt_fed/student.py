@@ -58,7 +58,9 @@ def pseudo_sets(job: StudentJob) -> tuple[PictureSet, PictureSet]:
     training = [row for row, i in enumerate(ids) if _origin(i) not in aside]
     if 2 * whole.images.size <= IN_MEMORY:
         return whole.subset(training), whole.subset(validation)
-    return PictureSet([ids[row] for row in training], _Rows(whole.images, training), _Rows(whole.masks, training)), whole.subset(validation)
+    return PictureSet(
+        [ids[row] for row in training], _Rows(whole.images, training), _Rows(whole.masks, training)
+    ), whole.subset(validation)
 
 
 def _origin(picture: str) -> str:
@@ -102,7 +104,22 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
             on_epoch(log)
 
     history = fit(
-        model, training, job.recipe, folder=job.out, seed=draw(job.seed, job.who), validation=validation, on_epoch=each, team=team
+        model,
+        training,
+        job.recipe,
+        folder=job.out,
+        seed=draw(job.seed, job.who),
+        validation=validation,
+        on_epoch=each,
+        team=team,
     )
     if team.leads:
-        save_checkpoint(job.out / "student.safetensors", model.cpu(), job.network, role=job.who, epochs=len(history), pictures=len(training), image_size=training.images.shape[1])
+        save_checkpoint(
+            job.out / "student.safetensors",
+            model.cpu(),
+            job.network,
+            role=job.who,
+            epochs=len(history),
+            pictures=len(training),
+            image_size=training.images.shape[1],
+        )

@@ -71,9 +71,13 @@ class SiteSpec(Part):
     @model_validator(mode="after")
     def _can_train(self) -> Self:
         if self.masks is None and self.teacher.checkpoint is None:
-            raise ValueError(f"site {self.name!r} has neither masks to train its teacher with nor teacher.checkpoint; give one of them")
+            raise ValueError(
+                f"site {self.name!r} has neither masks to train its teacher with nor teacher.checkpoint; give one of them"
+            )
         if self.masks is None and self.test_share:
-            raise ValueError(f"site {self.name!r} has a test_share but no masks to test against; give masks, or remove test_share")
+            raise ValueError(
+                f"site {self.name!r} has a test_share but no masks to test against; give masks, or remove test_share"
+            )
         return self
 
 
@@ -159,7 +163,9 @@ class StudySpec(Part):
     @classmethod
     def _whole_strides(cls, size: int) -> int:
         if size % 32:
-            raise ValueError(f"must be a multiple of 32, the stride of the deepest encoder; nearest is {max(32, round(size / 32) * 32)}")
+            raise ValueError(
+                f"must be a multiple of 32, the stride of the deepest encoder; nearest is {max(32, round(size / 32) * 32)}"
+            )
         return size
 
 
@@ -199,7 +205,9 @@ class Study(Part):
         if self.min_sites > len(self.site):
             raise ValueError(f"round.min_sites is {self.min_sites}, but the study has {len(self.site)} sites; lower it")
         if self.fusion.weighting == "fixed" and set(self.fusion.weights) != set(self.site_names):
-            raise ValueError(f'fusion.weighting = "fixed" needs a weight for each of {self.site_names}, got {sorted(self.fusion.weights)}')
+            raise ValueError(
+                f'fusion.weighting = "fixed" needs a weight for each of {self.site_names}, got {sorted(self.fusion.weights)}'
+            )
         return self
 
 
@@ -271,7 +279,9 @@ def parse_study(raw: dict[str, Any], base: Path, source: str = "the study") -> S
     try:
         study = Study.model_validate(_with_defaults(raw))
     except ValidationError as error:
-        raise StudyError(f"{source} cannot be used:\n" + "\n".join(_explain(item, raw) for item in error.errors())) from None
+        raise StudyError(
+            f"{source} cannot be used:\n" + "\n".join(_explain(item, raw) for item in error.errors())
+        ) from None
     try:
         return Study.model_validate(_absolute(study.model_dump(), base))
     except RuntimeError as error:  # "~name/…" of a user that is not there
@@ -303,7 +313,10 @@ def _suggestion(location: tuple[Any, ...]) -> str:
     for part in location[:-1]:
         if isinstance(part, str):
             annotation = model.model_fields[part].annotation
-            model = next((kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields")), None)
+            model = next(
+                (kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields")),
+                None,
+            )
     known = sorted(model.model_fields)
     nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean {nearest[0]!r}?" if nearest else f"; known here: {', '.join(known)}"
@@ -327,4 +340,6 @@ def checked_parts(network: dict[str, Any], recipe: dict[str, Any], image_size: i
         StudySpec(name="part", image_size=image_size)
         return NetworkSpec(**network), Recipe(**recipe), image_size
     except ValidationError as error:
-        raise StudyError("this cannot be trained:\n" + "\n".join(_explain(item, {}) for item in error.errors())) from None
+        raise StudyError(
+            "this cannot be trained:\n" + "\n".join(_explain(item, {}) for item in error.errors())
+        ) from None

@@ -37,7 +37,13 @@ def fresh_network(spec: NetworkSpec, seed: int) -> nn.Module:
 
 
 def trained_teacher(
-    site: SiteSpec, data: Callable[[], PrivateData], folder: Path, *, image_size: int, seed: int, events: EventLog | None
+    site: SiteSpec,
+    data: Callable[[], PrivateData],
+    folder: Path,
+    *,
+    image_size: int,
+    seed: int,
+    events: EventLog | None,
 ) -> tuple[nn.Module, TeacherCard]:
     """The site's network, ready to answer, and its card. What was trained before is loaded from `folder`.
 
@@ -55,10 +61,14 @@ def trained_teacher(
 def _card(model: nn.Module, site: SiteSpec, provenance: dict[str, Any]) -> TeacherCard:
     size = sum(parameter.numel() for parameter in model.parameters())
     count, score = provenance.get("n_images", 0), provenance.get("validation_dice")
-    return TeacherCard(network=site.teacher.network, parameters=size, n_images=count, validation_dice=score, binary=site.teacher.binary)
+    return TeacherCard(
+        network=site.teacher.network, parameters=size, n_images=count, validation_dice=score, binary=site.teacher.binary
+    )
 
 
-def train_teacher(site: SiteSpec, data: PrivateData, folder: Path, *, image_size: int, seed: int, events: EventLog | None = None) -> Path:
+def train_teacher(
+    site: SiteSpec, data: PrivateData, folder: Path, *, image_size: int, seed: int, events: EventLog | None = None
+) -> Path:
     """Train on the private pictures; leaves teacher.safetensors, teacher.json, history.csv and split.json in `folder`.
 
     Raises:
@@ -66,17 +76,34 @@ def train_teacher(site: SiteSpec, data: PrivateData, folder: Path, *, image_size
         RunError: the loss is not finite.
     """
     if data.train.masks is None:
-        raise DataError(f"site {site.name!r} has no masks to train its teacher with; give site.masks or teacher.checkpoint")
+        raise DataError(
+            f"site {site.name!r} has no masks to train its teacher with; give site.masks or teacher.checkpoint"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     write_split(data, folder / "split.json")
     own_seed = draw(seed, "teacher", site.name)
     model = fresh_network(site.teacher.spec(), own_seed)
     report = epoch_reporter(events, f"teacher:{site.name}", site.teacher.epochs)
-    history = fit(model, data.train, site.teacher.recipe(), folder=folder, seed=own_seed, validation=data.validation, on_epoch=report)
+    history = fit(
+        model,
+        data.train,
+        site.teacher.recipe(),
+        folder=folder,
+        seed=own_seed,
+        validation=data.validation,
+        on_epoch=report,
+    )
     scores = [log.validation_dice for log in history if log.validation_dice is not None]
     score = (max(scores) if site.teacher.keep == "best" else scores[-1]) if scores else None
     path = folder / "teacher.safetensors"
     save_checkpoint(
-        path, model.cpu(), site.teacher.spec(), trained_on=site.name, n_images=len(data.train), image_size=image_size, validation_dice=score, epochs=len(history)
+        path,
+        model.cpu(),
+        site.teacher.spec(),
+        trained_on=site.name,
+        n_images=len(data.train),
+        image_size=image_size,
+        validation_dice=score,
+        epochs=len(history),
     )
     return path

@@ -5,7 +5,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -132,12 +131,16 @@ def _epoch(
         losses.append(_step(wrapped, state, images, masks, rate, recipe, device))
     loss = float(torch.stack(losses).mean())
     if not math.isfinite(loss):
-        raise RunError(f"the loss is {loss} in epoch {epoch}; lower learning_rate (now {recipe.learning_rate:g}) or check the pictures")
+        raise RunError(
+            f"the loss is {loss} in epoch {epoch}; lower learning_rate (now {recipe.learning_rate:g}) or check the pictures"
+        )
     score = _validate(state.answer, validation) if team.leads else None
     return EpochLog(epoch, loss, score, rate, time.perf_counter() - began)
 
 
-def _step(wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, rate: float, recipe: Recipe, device: torch.device) -> Tensor:
+def _step(
+    wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, rate: float, recipe: Recipe, device: torch.device
+) -> Tensor:
     state.optimizer.param_groups[0]["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
     half = torch.bfloat16 if not state.scaler.is_enabled() else torch.float16
@@ -177,7 +180,7 @@ def _validate(model: nn.Module, validation: PictureSet | None) -> float | None:
 
 
 def _fingerprint(train: PictureSet, recipe: Recipe, seed: int) -> str:
-    text = json.dumps([recipe.model_dump(mode="json"), seed, len(train), list(train.images.shape)])
+    text = json.dumps([recipe.model_dump(mode="json"), seed, train.ids, list(train.images.shape)])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -204,7 +207,7 @@ def _parts(state: State, mark: str, optimizer: bool = True) -> dict[str, Any]:
 def _save(value: Any, path: Path) -> None:
     part = path.with_suffix(".part")
     torch.save(value, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def _resume(state: State, folder: Path, mark: str, device: torch.device) -> None:
@@ -212,7 +215,9 @@ def _resume(state: State, folder: Path, mark: str, device: torch.device) -> None
         return
     saved = torch.load(folder / "last.pt", map_location=device, weights_only=True)
     if saved["mark"] != mark:
-        raise RunError(f"{folder} holds an unfinished training with another recipe, seed or other pictures; take another folder or delete its last.pt")
+        raise RunError(
+            f"{folder} holds an unfinished training with another recipe, seed or other pictures; take another folder or delete its last.pt"
+        )
     state.model.load_state_dict(saved["model"])
     if "optimizer" in saved:
         state.optimizer.load_state_dict(saved["optimizer"])
@@ -237,6 +242,7 @@ def write_history(history: list[EpochLog], path: Path) -> None:
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, list(EpochLog.__dataclass_fields__))
         table.writeheader()
-        table.writerows({**asdict(log), "validation_dice": "" if log.validation_dice is None else log.validation_dice} for log in history)
-
-
+        table.writerows(
+            {**asdict(log), "validation_dice": "" if log.validation_dice is None else log.validation_dice}
+            for log in history
+        )

@@ -1,6 +1,5 @@
 """A picture set at the coordinator: preprocessed once, hashed, with its views, on disk; and the teachers' answers to it."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,7 +55,9 @@ def transferal_set(study: Study, folder: Path) -> SharedSet:
     """
     if not (folder / "manifest.json").exists():
         _build(study, folder)
-    return SharedSet("transferal", Manifest.from_json((folder / "manifest.json").read_bytes()), folder, study.round.chunk)
+    return SharedSet(
+        "transferal", Manifest.from_json((folder / "manifest.json").read_bytes()), folder, study.round.chunk
+    )
 
 
 def _build(study: Study, folder: Path) -> None:
@@ -76,7 +77,9 @@ def _build(study: Study, folder: Path) -> None:
     _save(Manifest(tuple(ids), tuple(hashes), size, scheme), folder)
 
 
-def without_twins(files: list[tuple[str, Path]], hashes: list[str], drop: bool) -> tuple[list[tuple[str, Path]], list[str]]:
+def without_twins(
+    files: list[tuple[str, Path]], hashes: list[str], drop: bool
+) -> tuple[list[tuple[str, Path]], list[str]]:
     """Exact duplicates would count twice: refuse them, or drop all but the first when the study says so."""
     places: dict[str, list[int]] = defaultdict(list)
     for index, value in enumerate(hashes):
@@ -115,7 +118,7 @@ def _at_hand(images: zarr.Array[Any], count: int) -> Any:
 def _save(manifest: Manifest, folder: Path) -> None:
     part = folder / "manifest.part"
     part.write_text(manifest.to_json(), encoding="utf-8")
-    os.replace(part, folder / "manifest.json")
+    part.replace(folder / "manifest.json")
 
 
 def shared_test(name: str, pictures: PictureSet, folder: Path, chunk: int) -> SharedSet:

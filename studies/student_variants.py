@@ -113,9 +113,11 @@ def pseudo_set(study: Study, run: Path, path: Path, variant: Variant) -> int:
     verdicts = read_filter(run / "filter.csv")
     first, per = shared.manifest.originals, study.transferal.views
     rows = [row for row in range(len(shared.manifest)) if _wanted(row, first, per, variant)]
-    rows = [row for row in rows if verdicts[row].rule != "few_targets" and (verdicts[row].E or 0) <= variant.max_entropy]
+    rows = [
+        row for row in rows if verdicts[row].rule != "few_targets" and (verdicts[row].E or 0) <= variant.max_entropy
+    ]
     out = PseudoSet(path, study.study.image_size, 64, [verdicts[row].id for row in rows])
-    images, masks = shared.images, shared.masks.group["pseudo"]
+    images, masks = shared.images, shared.masks.pseudo
     for start in range(0, len(rows), 64):
         part = np.array(rows[start : start + 64])
         out.add(images.oindex[part], sharpened(masks.oindex[part], variant.temperature))  # type: ignore[union-attr]
@@ -146,7 +148,11 @@ def measure(study: Study, run: Path, out: Path) -> dict[str, float]:
         truth.append(dice(answer, shared.truth > 127).mean())
         ensemble.append(dice(answer, sites > 127.5).mean())
         each[name] = round(100 * truth[-1], 2)
-    return {"mean": round(100 * float(np.mean(truth)), 2), "agreement": round(100 * float(np.mean(ensemble)), 2), **each}
+    return {
+        "mean": round(100 * float(np.mean(truth)), 2),
+        "agreement": round(100 * float(np.mean(ensemble)), 2),
+        **each,
+    }
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Progress for people, from the run's events: bars on a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.table import Column
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
+from rich.table import Column, Table
 
 from nakt_fed.cli.words import duration, size
 
@@ -35,20 +36,27 @@ def site_text(event: dict[str, Any]) -> str:
     return f"{what}{where}, {event['pictures_per_second']:.0f} pictures/s, {size(event['bytes'])}"
 
 
+class _Bars(Progress):
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        """Some columns stay free for the ^C that a terminal echoes, which would break a full line in two."""
+        table = super().make_tasks_table(tasks)
+        table.width = self.console.width - 4 if table.row_count else None
+        return table
+
+
 class Display:
     """Call it with every event. On a terminal there is one bar per site and training, elsewhere some plain lines."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, emoji=False)
         self.live = self.console.is_interactive
-        self.bars = Progress(
+        self.bars = _Bars(
             TextColumn("  {task.description}", markup=False, table_column=Column(no_wrap=True)),
             BarColumn(16 if self.console.width >= 100 else 6),
             TextColumn("{task.fields[unit]} {task.completed:.0f}/{task.total:.0f}", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             console=self.console,
             transient=True,
-            expand=True,
             disable=not self.live,
         )
         self.tasks: dict[str, TaskID] = {}
@@ -77,7 +85,7 @@ class Display:
                 self._say(line)
             return
         if key not in self.tasks:
-            self.tasks[key] = self.bars.add_task(key, total=total, text=text, unit=unit)
+            self.tasks[key] = self.bars.add_task(key, completed=done, total=total, text=text, unit=unit)
         self.bars.update(self.tasks[key], completed=done, total=total, text=text, unit=unit)
         if keep:
             self.last[key] = line

@@ -8,7 +8,7 @@ from nakt_fed.report.run_data import FinishedRun
 
 STAGES = {
     "teachers": "Teachers: loading or training",
-    "pictures": "Preparing pictures and views",
+    "pictures": "Preparing the pictures",
     "masks": "Asking the sites for masks",
     "fusion": "Fusion and filter",
     "student": "Training the student",

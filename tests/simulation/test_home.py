@@ -107,7 +107,8 @@ RED = "\x1b[91mERROR \x1b[0m:   "
 
 def test_last_words_are_the_exceptions_the_cause_first() -> None:
     trace = "Traceback (most recent call last):\n  File x\n"
-    log = f"INFO: hello\n{trace}ray.exceptions.RayError: too slow\n{trace}RuntimeError: crashed.\n{trace}RuntimeError: crashed.\n"
+    crashed = f"{trace}RuntimeError: crashed.\n"
+    log = f"INFO: hello\n{trace}ray.exceptions.RayError: too slow\n{crashed}{crashed}"
     assert last_words(log.encode()) == "ray.exceptions.RayError: too slow\nRuntimeError: crashed."
 
 

@@ -1,0 +1,160 @@
+"""The training step through the project's loop, and through Ray Train with one worker, against a bare PyTorch loop.
+
+All three: deeplabv3plus with resnet18, batches of 8 pictures of 96², the same augmentation, loss, optimizer and threads.
+Seconds of an epoch are those of history.csv: every step of it, but neither start-up (Ray's is printed) nor the
+checkpoint that `fit` keeps after every epoch, whose cost does not depend on the number of steps; the last row adds it.
+"""
+
+import argparse
+import csv
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from nakt_fed.augment import augment
+from nakt_fed.data.folders import PictureSet
+from nakt_fed.data.synthetic import synthetic_set
+from nakt_fed.losses import dice_bce
+from nakt_fed.store import PseudoSet
+from nakt_fed.student import StudentJob
+from nakt_fed.study import NetworkSpec, Recipe
+from nakt_fed.teacher import fresh_network
+from nakt_fed.train import EpochLog, fit
+from server.student import fit_student
+
+from .common import Row, show, times_faster
+
+GOAL, RAY_GOAL = 0.97, 0.95
+SPEC = NetworkSpec(network="deeplabv3plus", encoder="resnet18")
+
+
+def recipe(epochs: int) -> Recipe:
+    return Recipe(
+        epochs=epochs, batch_size=8, learning_rate=1e-3, schedule="constant", augment="paper", validation=0, keep="last"
+    )
+
+
+class Bare:
+    """The loop that one writes without the project; its network, loss and augmentation are the project's."""
+
+    def __init__(self, pictures: PictureSet) -> None:
+        self.pictures = pictures
+        self.model: nn.Module = fresh_network(SPEC, 0).train()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+
+    def epoch(self) -> float:
+        """Its seconds."""
+        generator = torch.Generator().manual_seed(0)
+        began = perf_counter()
+        for indices in torch.randperm(len(self.pictures)).split(8):
+            x, y = (
+                torch.from_numpy(stack[indices.numpy()])[:, None].float() / 255
+                for stack in (self.pictures.images, self.pictures.masks)
+            )
+            x, y = augment(x, y, "paper", generator)
+            self.optimizer.zero_grad()
+            loss = dice_bce(self.model(x * 2 - 1), y)
+            loss.backward()
+            self.optimizer.step()
+        return perf_counter() - began
+
+
+def through_fit(bare: Bare, epochs: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds per epoch of fit, the same with its checkpoints, and of the bare loop, which runs after each epoch of fit."""
+    loop: list[float] = []
+    whole: list[float] = []
+    ended = [perf_counter()]
+
+    def between(log: EpochLog) -> None:
+        whole.append(perf_counter() - ended[-1])
+        loop.append(bare.epoch())
+        ended.append(perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        history = fit(
+            fresh_network(SPEC, 0), bare.pictures, recipe(epochs), folder=Path(folder), seed=0, on_epoch=between
+        )
+    return [log.seconds for log in history][1:], whole[1:], loop[1:]
+
+
+def through_ray(pictures: PictureSet, epochs: int, threads: int) -> tuple[list[float], float]:
+    """Seconds of each epoch but the first, and of all that is no epoch."""
+    began = perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pseudo = PseudoSet(folder / "pseudo.zarr", pictures.images.shape[1], 64, pictures.ids)
+        pseudo.add(pictures.images, pictures.masks)
+        pseudo.close("benchmark")
+        common = {"network": SPEC, "recipe": recipe(epochs), "seed": 0, "threads": threads}
+        fit_student(
+            StudentJob(
+                who="student",
+                pseudo=str(folder / "pseudo.zarr"),
+                out=folder / "out",
+                events=folder / "events.jsonl",
+                **common,
+            )
+        )
+        with (folder / "out" / "history.csv").open(newline="") as file:
+            epoch = [float(row["seconds"]) for row in csv.DictReader(file)]
+    return epoch[1:], perf_counter() - began - sum(epoch)
+
+
+def measure(pictures: int = 160, size: int = 96, epochs: int = 6, repeats: int = 3, ray: bool = True) -> list[Row]:
+    """Ratios are speeds: seconds of the bare loop ÷ ours. The first epoch of every training warms up and is left out."""
+    threads = os.cpu_count() or 1
+    torch.set_num_threads(threads)
+    bare = Bare(synthetic_set(pictures, size, seed=0))
+    bare.epoch()
+    ours, whole, loop = (
+        np.concatenate(column) for column in zip(*(through_fit(bare, epochs + 1) for _ in range(repeats)), strict=True)
+    )
+    steps = -(-pictures // 8)
+    rows = [
+        Row("step through `train.fit`", _ms(ours, steps), _ms(loop, steps), times_faster(list(ours), list(loop)), GOAL),
+        Row(
+            f"with its checkpoint, epochs of {steps} steps",
+            _ms(whole, steps),
+            _ms(loop, steps),
+            times_faster(list(whole), list(loop)),
+        ),
+    ]
+    return [*rows, _ray_row(bare, epochs, repeats, threads, steps)] if ray else rows
+
+
+def _ray_row(bare: Bare, epochs: int, repeats: int, threads: int, steps: int) -> Row:
+    """Ray's process and the bare loop take turns, a training each."""
+    ours, loop, outside = [], [], []
+    for _ in range(repeats):
+        epoch, other = through_ray(bare.pictures, epochs + 1, threads)
+        ours.append(float(np.median(epoch)))
+        loop.append(float(np.median([bare.epoch() for _ in range(epochs)])))
+        outside.append(other)
+    what = f"step through Ray Train, 1 worker (start-up {float(np.median(outside)):.0f} s excluded)"
+    return Row(what, _ms(np.array(ours), steps), _ms(np.array(loop), steps), times_faster(ours, loop), RAY_GOAL)
+
+
+def _ms(seconds: np.ndarray, steps: int) -> str:
+    return f"{1000 * float(np.median(seconds)) / steps:.1f} ms/step"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table; five minutes."""
+    parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    rows = measure(repeats=parser.parse_args(arguments).repeats)
+    show(
+        "Training step",
+        rows,
+        "deeplabv3plus with resnet18, batches of 8 at 96², all cores. Against: a bare PyTorch loop.",
+    )
+
+
+if __name__ == "__main__":
+    main()

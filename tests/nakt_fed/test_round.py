@@ -1,0 +1,324 @@
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nakt_fed.codec import encode
+from nakt_fed.errors import RunError
+from nakt_fed.exchange import Reply, Request
+from nakt_fed.ledger import Ledger
+from nakt_fed.round import Round
+from nakt_fed.run import Run
+from nakt_fed.student import StudentJob
+from nakt_fed.study import Study
+from nakt_fed.transferal import SharedSet, transferal_set
+from tests.tiny import CARD, Answer, Hospitals, Tamper, bright, dark, hospitals, tiny_study
+
+
+def study_of(folders: Path, chunk: int = 4, min_sites: int | None = None, **tables: Any) -> Study:
+    return tiny_study(folders, round={"chunk": chunk} | ({"min_sites": min_sites} if min_sites else {}), **tables)
+
+
+def asked(folders: Path, run: Path, *, min_sites: int = 1, teachers: dict[str, Answer] | None = None, **behaviour: Any) -> tuple[Round, SharedSet, Hospitals]:
+    """A round over the transferal set (7 originals, 14 views, chunks of 4), with whatever the hospitals do."""
+    run.mkdir(exist_ok=True)
+    study = study_of(folders)
+    sites = hospitals(study, run, teachers, **behaviour)
+    shared = transferal_set(study, run)
+    asking = Round(sites, run, min_sites=min_sites)
+    asking.prepare()
+    asking.ask(shared)
+    return asking, shared, sites
+
+
+def test_every_site_answers_every_picture(folders: Path, tmp_path: Path) -> None:
+    asking, shared, _ = asked(folders, tmp_path, min_sites=2)
+    images = np.asarray(shared.images[:])
+    np.testing.assert_array_equal(shared.masks.all("ann"), images)
+    np.testing.assert_array_equal(shared.masks.all("bob"), 255 - images)
+    assert asking.active == ["ann", "bob"]
+    assert asking.overlaps == {"ann": 0, "bob": 0}
+
+
+def count(sites: Hospitals) -> dict[str, Counter[str]]:
+    return {name: Counter(request.kind for site, request in sites.asked if site == name) for name in sites.names}
+
+
+def test_each_chunk_is_exchanged_once(folders: Path, tmp_path: Path) -> None:
+    """7 originals in chunks of 4 are 2, 21 members are 6."""
+    _, _, sites = asked(folders, tmp_path)
+    assert count(sites) == dict.fromkeys(["ann", "bob"], {"prepare": 1, "offer": 1, "pictures": 2, "masks": 6})
+
+
+def test_a_second_start_asks_for_nothing_that_is_there(folders: Path, tmp_path: Path) -> None:
+    asked(folders, tmp_path)
+    asking, _, sites = asked(folders, tmp_path)
+    assert count(sites) == dict.fromkeys(["ann", "bob"], {"prepare": 1, "offer": 1})
+    assert asking.overlaps == {"ann": 0, "bob": 0}, "also known when nothing is left to ask"
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_second_start_asks_for_what_is_missing(folders: Path, tmp_path: Path) -> None:
+    """Killed at bob's third answer: 6 chunks of ann's and 2 of bob's are there."""
+    seen = 0
+
+    def killer(site: str, request: Request, reply: Reply) -> Reply:
+        nonlocal seen
+        seen += (site, request.kind) == ("bob", "masks")
+        if seen == 3:
+            raise Killed
+        return reply
+
+    with pytest.raises(Killed):
+        asked(folders, tmp_path, tamper=killer)
+    _, shared, sites = asked(folders, tmp_path)
+    assert count(sites) == {"ann": {"prepare": 1, "offer": 1}, "bob": {"prepare": 1, "offer": 1, "masks": 4}}
+    assert shared.masks.missing("bob") == []
+
+
+def only(site: str, kind: str, change: Callable[[Reply], Reply], times: int = 99) -> Tamper:
+    """Changes the first `times` replies of one kind of one site."""
+    left = times
+
+    def tamper(name: str, request: Request, reply: Reply) -> Reply:
+        nonlocal left
+        if (name, request.kind) != (site, kind) or not left:
+            return reply
+        left -= 1
+        return change(reply)
+
+    return tamper
+
+
+def nan(pictures: np.ndarray) -> np.ndarray:
+    return np.full(pictures.shape, np.nan)
+
+
+def name_and_path(pictures: np.ndarray) -> np.ndarray:
+    raise FileNotFoundError("/private/Erika Mustermann.png")
+
+
+BAD_TEACHERS: dict[str, tuple[Answer, str]] = {
+    "nan": (nan, "bad_answer, reference .*; check its teacher"),
+    "logits": (lambda pictures: pictures - 100.0, "bad_answer, reference .*; check its teacher"),
+    "shape": (lambda pictures: pictures[:, 1:] / 255, "bad_answer, reference .*; check its teacher"),
+    "exception": (name_and_path, "internal, reference .* in the site's errors.jsonl; ask the site"),
+}
+
+BAD_REPLIES: dict[str, tuple[Callable[[Reply], Reply], str]] = {
+    "manifest": (lambda r: replace(r, meta={**r.meta, "manifest": "0" * 64}), "another manifest or to other pictures"),
+    "range": (lambda r: replace(r, meta={**r.meta, "range": [1, 5]}), "another manifest or to other pictures"),
+    "no range": (lambda r: replace(r, meta={"manifest": r.meta["manifest"]}), "another manifest or to other pictures"),
+    "no meta": (lambda r: replace(r, meta={}), "another manifest or to other pictures"),
+    "garbage": (lambda r: replace(r, blob=b"garbage" * 50), "no coded masks"),
+    "nothing": (lambda r: replace(r, blob=b""), "no coded masks"),
+    "cut": (lambda r: replace(r, blob=r.blob[:-1]), "cut short or have bytes too many"),
+    "other size": (lambda r: replace(r, blob=encode(np.zeros((4, 16, 16), np.uint8))), "expected .4, 32, 32"),
+    "refusal": (lambda r: Reply(False, {"reason": "internal", "reference": "ab12"}), "internal, reference ab12"),
+    "refusal without a word": (lambda r: Reply(False), "no reason given; ask the site"),
+}
+
+
+Behaviour = Callable[[], dict[str, Any]]
+
+
+def check_set_aside(folders: Path, run: Path, reason: str, behaviour: Behaviour) -> None:
+    """bob is set aside with the reason and the run goes on; where both are needed, it stops with the remedy."""
+    run.mkdir(exist_ok=True)
+    asking, shared, _ = asked(folders, run / "one", **behaviour())
+    assert asking.active == ["ann"]
+    assert re.search(reason, asking.set_aside["bob"])
+    assert shared.masks.missing("ann") == []
+    [warning] = [event for event in events(run / "one") if event["kind"] == "warning"]
+    assert re.search(f"site bob is set aside .*{reason}", warning["message"])
+    remedy = rf"1 of 2 sites are left, at least round.min_sites = 2 .*bob: .*{reason}.*--resume, or lower round.min_sites"
+    with pytest.raises(RunError, match=remedy):
+        asked(folders, run / "both", min_sites=2, **behaviour())
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("kind", BAD_TEACHERS)
+def test_a_site_with_a_bad_teacher_is_set_aside(folders: Path, tmp_path: Path, kind: str) -> None:
+    teacher, reason = BAD_TEACHERS[kind]
+    check_set_aside(folders, tmp_path, reason, lambda: {"teachers": {"bob": teacher}})
+
+
+@pytest.mark.parametrize("kind", BAD_REPLIES)
+def test_a_site_with_bad_answers_is_set_aside(folders: Path, tmp_path: Path, kind: str) -> None:
+    change, reason = BAD_REPLIES[kind]
+    check_set_aside(folders, tmp_path, reason, lambda: {"tamper": only("bob", "masks", change)})
+
+
+BAD_OFFERS = [{}, {"missing": "all", "overlap": 0}, {"missing": [0]}, {"missing": [-1], "overlap": 0}, {"missing": [0], "overlap": "x"}]
+
+
+@pytest.mark.parametrize("meta", BAD_OFFERS)
+def test_a_site_with_a_bad_answer_to_the_offer_is_set_aside(folders: Path, tmp_path: Path, meta: dict[str, Any]) -> None:
+    reason = "its answer has (missing|overlap).*run the same nakt-fed there and here"
+    check_set_aside(folders, tmp_path, reason, lambda: {"tamper": only("bob", "offer", lambda r: replace(r, meta=meta))})
+
+
+def test_a_site_that_asks_for_chunks_that_are_not_there_gets_those_that_are(folders: Path, tmp_path: Path) -> None:
+    greedy = only("bob", "offer", lambda r: replace(r, meta={**r.meta, "missing": [1, 2, 10**12, 0]}))
+    asking, _, sites = asked(folders, tmp_path, tamper=greedy)
+    assert asking.active == ["ann", "bob"]
+    assert count(sites)["bob"]["pictures"] == 2
+
+
+BAD_CARDS = [{}, {**CARD, "name": "ann"}, {**CARD, "n_images": -1}, {**CARD, "validation_dice": "good"}, {**CARD, "binary": None}]
+
+
+@pytest.mark.parametrize("meta", BAD_CARDS)
+def test_a_site_with_a_bad_card_is_set_aside(folders: Path, tmp_path: Path, meta: dict[str, Any]) -> None:
+    reason = "run the same nakt-fed there and here"
+    check_set_aside(folders, tmp_path, reason, lambda: {"tamper": only("bob", "prepare", lambda r: replace(r, meta=meta))})
+
+
+def refuse(reason: str) -> Callable[[Reply], Reply]:
+    return lambda reply: Reply(False, {"reason": reason, "reference": "ab12"})
+
+
+@pytest.mark.parametrize("kind", ["prepare", "offer"])
+def test_a_refusal_before_the_first_picture_sets_aside(folders: Path, tmp_path: Path, kind: str) -> None:
+    reason = "bad_checkpoint, reference ab12 in the site's errors.jsonl; check its teacher's checkpoint"
+    check_set_aside(folders, tmp_path, reason, lambda: {"tamper": only("bob", kind, refuse("bad_checkpoint"))})
+
+
+@pytest.mark.parametrize("kind", ["masks", "pictures"])
+@pytest.mark.parametrize("change", [refuse("internal"), BAD_REPLIES["garbage"][0]], ids=["refusal", "garbage"])
+def test_a_site_that_fails_once_recovers(folders: Path, tmp_path: Path, kind: str, change: Callable[[Reply], Reply]) -> None:
+    """Asked once more, after its other chunks. What is sent back for pictures is not looked at, so garbage there is no failure."""
+    asking, shared, sites = asked(folders, tmp_path, min_sites=2, tamper=only("bob", kind, change, times=1))
+    assert asking.active == ["ann", "bob"]
+    assert shared.masks.missing("bob") == []
+    np.testing.assert_array_equal(shared.masks.all("bob"), 255 - np.asarray(shared.images[:]))
+    again = 0 if kind == "pictures" and change is BAD_REPLIES["garbage"][0] else 1
+    assert count(sites)["bob"][kind] == {"masks": 6, "pictures": 2}[kind] + again
+
+
+def test_different_chunks_may_each_fail_once(folders: Path, tmp_path: Path) -> None:
+    asking, shared, sites = asked(folders, tmp_path, min_sites=2, tamper=only("bob", "masks", refuse("internal"), times=6))
+    assert asking.active == ["ann", "bob"]
+    assert count(sites)["bob"]["masks"] == 12
+
+
+def test_a_site_that_cannot_be_reached_is_not_asked_again(folders: Path, tmp_path: Path) -> None:
+    asking, _, sites = asked(folders, tmp_path, tamper=only("bob", "masks", lambda r: Reply(False, {"reason": "unreachable"})))
+    assert asking.set_aside == {"bob": "unreachable; is it running and connected?"}
+    assert count(sites)["bob"]["masks"] == 1
+
+
+def test_a_site_that_fails_in_the_middle_keeps_nothing_of_the_bad_chunk(folders: Path, tmp_path: Path) -> None:
+    second = iter([False, True, False, False, False, False, True])
+    bad = only("bob", "masks", lambda r: replace(r, blob=b"") if next(second) else r)
+    asking, shared, _ = asked(folders, tmp_path, tamper=bad)
+    assert shared.masks.missing("bob") == [1]
+    assert "bob" in asking.set_aside
+
+
+def test_nothing_of_a_failing_site_is_in_the_run_but_the_reason(folders: Path, tmp_path: Path) -> None:
+    """The words of its exception stay in the site's own folder."""
+    asked(folders, tmp_path, teachers={"bob": name_and_path})
+    own = tmp_path / "sites"
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and own not in path.parents]
+    assert len(written) > 5
+    assert not [path for path in written if b"Erika" in path.read_bytes()]
+    assert b"Erika" in (own / "bob" / "errors.jsonl").read_bytes()
+
+
+def test_the_ledger_has_one_line_per_exchange_with_its_bytes(folders: Path, tmp_path: Path) -> None:
+    replies: list[tuple[str, Request, Reply]] = []
+
+    def seen(site: str, request: Request, reply: Reply) -> Reply:
+        replies.append((site, request, reply))
+        return reply
+
+    asked(folders, tmp_path, tamper=seen)
+    lines = Ledger(tmp_path / "ledger.jsonl").lines()
+    expected = [
+        {
+            "site": site,
+            "kind": request.kind,
+            "set": "transferal",
+            "chunk": request.meta["chunk"] if request.kind != "offer" else None,
+            "bytes_out": len(request.blob),
+            "bytes_back": len(reply.blob),
+            "sha256": hashlib.sha256(reply.blob).hexdigest(),
+            "seconds": 0.01,
+            "outcome": "ok",
+        }
+        for site, request, reply in replies
+        if request.kind != "prepare"
+    ]
+    assert [{key: line[key] for key in expected[0]} for line in lines] == expected
+    pictures = Counter((line["site"], line["kind"]) for line in lines for _ in range(line["pictures"]))
+    assert pictures == {(site, kind): n for site in ("ann", "bob") for kind, n in (("offer", 21), ("pictures", 7), ("masks", 21))}
+
+
+def test_the_ledger_tells_failures(folders: Path, tmp_path: Path) -> None:
+    tamper = only("bob", "masks", BAD_REPLIES["garbage"][0], times=1)
+    refusing = only("ann", "masks", refuse("internal"), times=1)
+    asked(folders, tmp_path, tamper=lambda site, request, reply: refusing(site, request, tamper(site, request, reply)))
+    lines = Ledger(tmp_path / "ledger.jsonl").lines()
+    bad = {line["site"]: (line["outcome"], line["chunk"]) for line in lines if line["outcome"] != "ok"}
+    assert bad == {"ann": ("failed", 0), "bob": ("rejected", 0)}
+    assert all(("reason" in line) == (line["outcome"] != "ok") for line in lines)
+
+
+def test_a_ledger_line_that_was_cut_is_passed_over(folders: Path, tmp_path: Path) -> None:
+    """By a full disk or a kill; the line after it is whole again."""
+    asked(folders, tmp_path)
+    path = tmp_path / "ledger.jsonl"
+    whole = Ledger(path).lines()
+    path.write_bytes(path.read_bytes() + b'{"time": "2026-')
+    assert Ledger(path).lines() == whole
+    asked(folders, tmp_path)
+    assert len(Ledger(path).lines()) == len(whole) + 2  # both offers again
+
+
+def no_student(job: StudentJob) -> None:
+    raise AssertionError("no student is needed here")
+
+
+def fused(folders: Path, run: Path, chunk: int = 8, **behaviour: Any) -> tuple[bytes, bytes]:
+    """The fused masks and filter.csv after the acts up to the filter."""
+    run.mkdir()
+    study = study_of(folders, chunk, filter={"max_entropy": 6.2, "min_target_pixels": 14400})
+    acts = Run(study, run, hospitals(study, run, {"bob": half_dark}, **behaviour), no_student)
+    acts.predict()
+    acts.fuse_and_filter()
+    return np.asarray(acts.transferal.masks.group["pseudo"][:]).tobytes(), (run / "filter.csv").read_bytes()  # type: ignore[index]
+
+
+def half_dark(pictures: np.ndarray) -> np.ndarray:
+    return dark(pictures) * bright(pictures[:, ::-1])
+
+
+def test_order_chunks_and_lateness_change_nothing(folders: Path, tmp_path: Path) -> None:
+    """Byte for byte: the pseudo masks, and filter.csv, in which all three outcomes occur."""
+    expected = fused(folders, tmp_path / "plain")
+    assert {line.rsplit(b",", 1)[1] for line in expected[1].splitlines()[1:]} == {b"", b"few_targets", b"high_entropy"}
+    others: dict[str, dict[str, Any]] = {
+        "shuffled": {"order": 1},
+        "shuffled otherwise": {"order": 2},
+        "late": {"late": "ann"},
+        "chunks of 1": {"chunk": 1, "order": 3},
+        "chunks of 3": {"chunk": 3, "late": "bob"},
+        "one chunk": {"chunk": 64},
+        "recovered": {"tamper": only("ann", "masks", refuse("internal"), times=2), "order": 4},
+    }
+    for name, behaviour in others.items():
+        assert fused(folders, tmp_path / name, **behaviour) == expected, name

@@ -1,0 +1,120 @@
+"""Every benchmark runs at a tiny size and prints its table. No time is asserted: that is for a quiet machine."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import codec, fusion, memory, round, sites, training
+from benchmarks.common import Row, blobs, interleaved, show, synthetic_study, times_faster, write_pictures
+from nakt_fed.errors import RunError
+from nakt_fed.filtering import judge
+from nakt_fed.store import ChunkStore
+from nakt_fed.study import load_study
+
+
+@pytest.mark.parametrize(
+    ("ratio", "at_most", "verdict"), [(5.0, False, "≥ 5 met"), (4.9, False, "≥ 5 MISSED"), (5.1, True, "≤ 5 MISSED")]
+)
+def test_a_goal_is_judged_in_its_direction(ratio: float, at_most: bool, verdict: str) -> None:
+    assert Row("w", "a", "b", ratio, 5.0, at_most).verdict == verdict
+
+
+def test_a_row_without_goal_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    show("Title", [Row("what", "1 s", "2 s", 2.0)], "Note.")
+    assert "| what | 1 s | 2 s | 2 |  |" in capsys.readouterr().out
+
+
+def test_works_take_turns_and_warm_up_once() -> None:
+    calls: list[str] = []
+    first, second = interleaved([lambda: calls.append("a") or 1.0, lambda: calls.append("b") or 2.0], 2)
+    assert calls == ["a", "b"] * 3
+    assert (first, second) == ([1.0, 1.0], [2.0, 2.0])
+
+
+def test_the_ratio_is_the_median_of_neighbours() -> None:
+    """8 ÷ 2, 9 ÷ 3 and 100 ÷ 10: the median is 4, whatever slowed the last pair down."""
+    assert times_faster([2, 3, 10], [8, 9, 100]) == 4
+
+
+def test_the_plain_filter_agrees_with_ours() -> None:
+    """Both speak of the same pictures: N exactly where no mean lies at the threshold, E up to the rounding of the mean."""
+    soft = {"a": blobs(4, 64, 0), "b": blobs(4, 64, 0)}
+    ours = fusion.ours(soft)
+    for verdict, (n, e, _) in zip(ours, fusion.plain(soft), strict=True):
+        assert n == verdict.N
+        assert pytest.approx(e, abs=0.2) == verdict.E
+
+
+def test_fusion() -> None:
+    rows = fusion.measure(sites=2, pictures=3, size=32, repeats=1)
+    assert [row.goal for row in rows] == [fusion.GOAL, None]
+
+
+def test_codec_on_a_run(tmp_path: Path) -> None:
+    store = ChunkStore(tmp_path / "masks.zarr", 6, 32, 4)
+    store.write("a", 0, blobs(4, 32, 0))
+    masks = codec.masks_of_run(tmp_path)
+    np.testing.assert_array_equal(masks, blobs(4, 32, 0))  # the chunk that was never answered is left out
+    assert [row.what for row in codec.measure(masks, repeats=1)] == [
+        "JPEG-LS, lossless",
+        "JPEG-LS, near = 1",
+        "zstd",
+        "PNG",
+    ]
+
+
+def test_codec_on_a_run_without_answers(tmp_path: Path) -> None:
+    ChunkStore(tmp_path / "masks.zarr", 6, 32, 4).missing("a")
+    ChunkStore(tmp_path / "masks.zarr", 6, 32, 4).stack("a")
+    with pytest.raises(RunError, match="no answered mask"):
+        codec.masks_of_run(tmp_path)
+
+
+def test_codec_on_the_demo() -> None:
+    assert codec.masks_of_demo(32, budget=0).shape[1:] == (32, 32)
+
+
+def test_sites() -> None:
+    [row] = sites.measure(few=1, many=2, count=5, size=32, chunk=4, repeats=1)
+    assert row.at_most
+
+
+def test_the_synthetic_pictures_are_kept() -> None:
+    """Memory is measured with the largest pseudo-annotated set only when the filter drops none."""
+    assert all(verdict.kept for verdict in judge(["x"], blobs(1, 96, 0), 16, 2.5))
+
+
+def test_memory() -> None:
+    whole, own = memory.measure(few=2, many=4, size=32, sites=1, chunk=2)
+    assert whole.goal == memory.GOAL
+    assert own.goal is None
+
+
+def test_the_study_of_a_round_can_be_read(tmp_path: Path) -> None:
+    transferal = write_pictures(tmp_path / "transferal", 2, 32)
+    study = synthetic_study(tmp_path, sites=4, pictures=transferal, image_size=32)
+    assert load_study(tmp_path / "study.toml") == study
+    names = [site.teacher.checkpoint.name for site in study.site if site.teacher.checkpoint]
+    assert names == [f"teacher-{k}.safetensors" for k in (0, 1, 2, 0)]
+
+
+def test_the_plain_round(tmp_path: Path) -> None:
+    study = round.prepare(tmp_path, round.TINY, sites=2, pictures=2, size=32, cores=1)
+    assert round.plain(study, cores=1) > 0
+
+
+def test_training_without_ray() -> None:
+    assert len(training.measure(pictures=16, size=32, epochs=1, repeats=1, ray=False)) == 2
+
+
+@pytest.mark.slow
+def test_round_through_flower() -> None:
+    [row] = round.measure(round.TINY, sites=2, pictures=4, size=32, repeats=1)
+    assert row.goal == round.GOAL
+
+
+@pytest.mark.slow
+def test_training_through_ray() -> None:
+    rows = training.measure(pictures=16, size=32, epochs=1, repeats=1)
+    assert [row.goal for row in rows] == [training.GOAL, None, training.RAY_GOAL]
