@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -27,7 +28,7 @@ from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.train import EpochLog, fit
 
-from .common import Row, interleaved, seconds, show
+from .common import RESNET, Row, interleaved, seconds, show
 
 Masks = NDArray[np.uint8]
 GOAL = 20.0
@@ -54,15 +55,15 @@ class _TimeIsUp(Exception):
     pass
 
 
-def masks_of_demo(size: int, budget: float) -> Masks:
-    """Answers of a small teacher trained for `budget` seconds (at least one epoch) on the demo's first site."""
+def masks_of_demo(size: int, budget: float, spec: NetworkSpec) -> Masks:
+    """Answers of a teacher trained for `budget` seconds (at least one epoch) on the demo's first site."""
     ends = perf_counter() + budget
 
     def stop(log: EpochLog) -> None:
         if perf_counter() > ends:
             raise _TimeIsUp
 
-    teacher = fresh_network(NetworkSpec(network="panoptic_fpn", encoder="resnet18"), seed=7)
+    teacher = fresh_network(spec, seed=7)
     train = load_annotated(DEMO / "logiq7" / "images", DEMO / "logiq7" / "masks", size)
     with tempfile.TemporaryDirectory() as folder, suppress(_TimeIsUp):
         fit(teacher, train, Recipe(epochs=1000, schedule="constant"), folder=Path(folder), seed=7, on_epoch=stop)
@@ -94,7 +95,7 @@ def measure(masks: Masks, repeats: int = 5) -> list[Row]:
     rows: list[Row] = []
     for name, *columns in zip(coded, packing, interleaved(opening, repeats), strict=True):
         size = _length(coded[name])
-        speeds = [f"{masks.nbytes / 1e6 / float(np.median(column)):.0f}" for column in columns]
+        speeds = [f"{masks.nbytes / 1e6 / median(column):.0f}" for column in columns]
         told = f"{size / len(masks):,.0f} bytes, {8 * size / masks.size:.2f} bits/pixel; {speeds[0]} MB/s in, {speeds[1]} MB/s out"
         rows.append(Row(name, told, f"{4 * masks[0].size:,} bytes", 4 * masks.size / size, GOAL if not rows else None))
     return rows
@@ -111,7 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=96, help="pixels, without --run")
     parser.add_argument("--budget", type=float, default=60, help="seconds of training, without --run")
     options = parser.parse_args(arguments)
-    masks = masks_of_run(options.run) if options.run else masks_of_demo(options.size, options.budget)
+    masks = (
+        masks_of_run(options.run) if options.run else masks_of_demo(options.size, options.budget, NetworkSpec(**RESNET))
+    )
     source = f"the run {options.run.name}" if options.run else f"a demo teacher trained for {options.budget:.0f} s"
     note = f"{len(masks)} soft masks {masks.shape[1]}² of {source}. Ratio: bytes of float32 ÷ bytes here."
     show("Bytes per mask", measure(masks), note)

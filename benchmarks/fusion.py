@@ -8,6 +8,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def plain(soft: Masks) -> list[tuple[int, float, bool]]:
 
 def compare(what: str, read: Callable[[], Masks], pictures: int, repeats: int, goal: float | None) -> Row:
     fast, slow = interleaved([lambda: seconds(lambda: ours(read())), lambda: seconds(lambda: plain(read()))], repeats)
-    ms = [f"{1000 * float(np.median(column)) / pictures:.2f} ms/picture" for column in (fast, slow)]
+    ms = [f"{1000 * median(column) / pictures:.2f} ms/picture" for column in (fast, slow)]
     return Row(what, ms[0], ms[1], times_faster(fast, slow), goal)
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -128,8 +129,8 @@ def measure(
             return seconds
 
         ours, loop = interleaved([once, partial(plain, study, cores)], repeats, warm_up=False)
-    what = f"{sites} sites × {pictures} pictures at {size}² (start-up {float(np.median(others)):.0f} s excluded)"
-    rates = [f"{sites * pictures / float(np.median(column)):.1f} masks/s" for column in (ours, loop)]
+    what = f"{sites} sites × {pictures} pictures at {size}² (start-up {median(others):.0f} s excluded)"
+    rates = [f"{sites * pictures / median(column):.1f} masks/s" for column in (ours, loop)]
     return [Row(what, rates[0], rates[1], times_faster(ours, loop), GOAL)]
 
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -93,7 +94,7 @@ def measure(
 
 
 def _ms(seconds: list[float]) -> str:
-    return f"{1000 * float(np.median(seconds)):.1f} ms/chunk"
+    return f"{1000 * median(seconds):.1f} ms/chunk"
 
 
 def flower(sites: int) -> list[Row]:

@@ -11,9 +11,9 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -106,42 +106,42 @@ def through_ray(pictures: PictureSet, epochs: int, threads: int) -> tuple[list[f
     return epoch[1:], perf_counter() - began - sum(epoch)
 
 
-def measure(pictures: int = 160, size: int = 96, epochs: int = 6, repeats: int = 3, ray: bool = True) -> list[Row]:
+def measure(
+    pictures: int = 160,
+    size: int = 96,
+    epochs: int = 6,
+    repeats: int = 3,
+    threads: int = os.cpu_count() or 1,
+    ray: bool = True,
+) -> list[Row]:
     """Ratios are speeds: seconds of the bare loop ÷ ours. The first epoch of every training warms up and is left out."""
-    threads = os.cpu_count() or 1
     torch.set_num_threads(threads)
     bare = Bare(synthetic_set(pictures, size, seed=0))
-    bare.epoch()
-    ours, whole, loop = (
-        np.concatenate(column) for column in zip(*(through_fit(bare, epochs + 1) for _ in range(repeats)), strict=True)
-    )
-    steps = -(-pictures // 8)
+    trainings = [through_fit(bare, epochs + 1) for _ in range(repeats)]
+    ours, whole, loop = ([second for part in column for second in part] for column in zip(*trainings, strict=True))
+    steps = pictures // 8
     rows = [
-        Row("step through `train.fit`", _ms(ours, steps), _ms(loop, steps), times_faster(list(ours), list(loop)), GOAL),
-        Row(
-            f"with its checkpoint, epochs of {steps} steps",
-            _ms(whole, steps),
-            _ms(loop, steps),
-            times_faster(list(whole), list(loop)),
-        ),
+        _row("step through `train.fit`", ours, loop, steps, GOAL),
+        _row(f"with its checkpoint, epochs of {steps} steps", whole, loop, steps, None),
     ]
-    return [*rows, _ray_row(bare, epochs, repeats, threads, steps)] if ray else rows
+    return [*rows, ray_row(bare, epochs, repeats, threads)] if ray else rows
 
 
-def _ray_row(bare: Bare, epochs: int, repeats: int, threads: int, steps: int) -> Row:
+def ray_row(bare: Bare, epochs: int, repeats: int, threads: int) -> Row:
     """Ray's process and the bare loop take turns, a training each."""
     ours, loop, outside = [], [], []
     for _ in range(repeats):
         epoch, other = through_ray(bare.pictures, epochs + 1, threads)
-        ours.append(float(np.median(epoch)))
-        loop.append(float(np.median([bare.epoch() for _ in range(epochs)])))
+        ours.append(median(epoch))
+        loop.append(median([bare.epoch() for _ in range(epochs)]))
         outside.append(other)
-    what = f"step through Ray Train, 1 worker (start-up {float(np.median(outside)):.0f} s excluded)"
-    return Row(what, _ms(np.array(ours), steps), _ms(np.array(loop), steps), times_faster(ours, loop), RAY_GOAL)
+    what = f"step through Ray Train, 1 worker (start-up {median(outside):.0f} s excluded)"
+    return _row(what, ours, loop, len(bare.pictures) // 8, RAY_GOAL)
 
 
-def _ms(seconds: np.ndarray, steps: int) -> str:
-    return f"{1000 * float(np.median(seconds)) / steps:.1f} ms/step"
+def _row(what: str, ours: list[float], loop: list[float], steps: int, goal: float | None) -> Row:
+    told = [f"{1000 * median(column) / steps:.1f} ms/step" for column in (ours, loop)]
+    return Row(what, told[0], told[1], times_faster(ours, loop), goal)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

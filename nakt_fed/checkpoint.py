@@ -70,6 +70,11 @@ def save_checkpoint(path: Path, model: nn.Module, spec: NetworkSpec, **provenanc
     _write_atomically(path.with_suffix(".json"), (card.model_dump_json(indent=2) + "\n").encode())
 
 
+def is_saved(path: Path) -> bool:
+    """Whether the weights and the JSON beside them are there: a kill while saving leaves one without the other."""
+    return path.exists() and path.with_suffix(".json").exists()
+
+
 def load_checkpoint(path: Path, expect: NetworkSpec | None = None) -> tuple[nn.Module, dict[str, Any]]:
     """The network, in evaluation mode on the CPU, and the content of its JSON.
 

@@ -1,5 +1,6 @@
 """What a run tells while it works: one JSON line per event, written by any process, followed by any other."""
 
+import contextlib
 import json
 import os
 import time
@@ -38,16 +39,23 @@ def follow(path: Path, stop: Callable[[], bool], start: int = 0) -> Iterator[dic
     """Yield the events from byte `start` on as they are written, until `stop()` is true and the file is at its end.
 
     The file may not be there yet, and its last line may still be half written: that line is yielded when it is whole.
+    A line that a full disk has cut is passed over.
     """
     position, ending = start, False
     while True:
         ending = stop()  # asked before reading: what was written before the end is still read
         lines, position = _whole_lines(path, position)
-        yield from (json.loads(line) for line in lines)
+        yield from _events(lines)
         if ending:
             return
         if not lines:
             time.sleep(POLL_SECONDS)
+
+
+def _events(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def _whole_lines(path: Path, position: int) -> tuple[list[bytes], int]:

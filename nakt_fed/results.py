@@ -83,14 +83,13 @@ def _transferal(run: "Run") -> dict[str, Any]:
 
 
 def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
-    """KTC per test set: 100 × best student ÷ best teacher, and ÷ ensemble (paper, section 5)."""
+    """KTC of the transferal set per test set: 100 × student ÷ best teacher, and ÷ ensemble (paper, section 5)."""
     means = {model: {test: float(values.mean()) for test, values in tests.items()} for model, tests in dice.items()}
     table = {}
     for test in means.get("student", {}):
-        best_student = max(means[model][test] for model in means if model.startswith("student"))
         best_teacher = max(means[model][test] for model in means if model.startswith("teacher:"))
         against = {"best_teacher": best_teacher, "ensemble": means["ensemble"][test]}
-        table[test] = {name: ktc(best_student, value) if value > 0 else None for name, value in against.items()}
+        table[test] = {name: ktc(means["student"][test], value) if value > 0 else None for name, value in against.items()}
     return table
 
 

@@ -25,6 +25,7 @@ TRIES = 2
 REMEDY = {
     "unreachable": "is it running and connected?",
     "bad_checkpoint": "check its teacher's checkpoint",
+    "disk_full": "the site's disk is full, free some space",
     "bad_data": "check its pictures and masks with `nakt check`",
     "bad_answer": "check its teacher: finite probabilities in 0..1, one per pixel",
 }

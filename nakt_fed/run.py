@@ -12,8 +12,9 @@ import numpy as np
 import zarr
 
 from nakt_fed import run_tests
+from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
-from nakt_fed.errors import RunError
+from nakt_fed.errors import RunError, is_disk_full
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Sites
 from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
@@ -170,7 +171,7 @@ class Run:
             )
 
     def _student(self, who: str, pseudo: str, out: Path, recipe: Recipe, init: Path | None) -> None:
-        if (out / "student.safetensors").exists():
+        if is_saved(out / "student.safetensors"):
             return
         spec, study = self.study.student, self.study
         network: NetworkSpec = spec.spec()
@@ -190,7 +191,7 @@ class Run:
                 init=init,
             )
         )
-        if not (out / "student.safetensors").exists():
+        if not is_saved(out / "student.safetensors"):
             raise RunError(f"the training of the {who} left no weights in {out}; go on with --resume")
 
     def evaluate(self) -> None:
@@ -228,7 +229,12 @@ class _Pseudo:
 
 def run_study(study: Study, folder: Path, sites: Sites, fit_student: FitStudent) -> None:
     """Algorithm 1, or 2 when the study has [fine_tune], then the evaluation; leaves the run folder of DESIGN §6."""
-    run = Run(study, folder, sites, fit_student)
-    (algorithm_2 if study.fine_tune else algorithm_1)(run)
-    run.evaluate()
-    run.events.emit("done", report=str(folder / "report.html"))
+    try:
+        run = Run(study, folder, sites, fit_student)
+        (algorithm_2 if study.fine_tune else algorithm_1)(run)
+        run.evaluate()
+        run.events.emit("done", report=str(folder / "report.html"))
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        raise RunError(f"the disk is full ({error}), the run is in {folder}; free some space, then resume") from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nakt_fed import __version__
 from nakt_fed.codec import decode, encode
 from nakt_fed.data.pictures import content_hash
-from nakt_fed.errors import AnswerError, CheckpointError, DataError, NaktError
+from nakt_fed.errors import AnswerError, CheckpointError, DataError, NaktError, is_disk_full
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
@@ -69,6 +69,7 @@ class TeacherService:
     def _refuse(self, error: Exception, request: Request) -> Reply:
         reference = secrets.token_hex(4)
         reason = next((code for kind, code in REASONS.items() if isinstance(error, kind)), "internal")
+        reason = "disk_full" if is_disk_full(error) else reason
         line = {
             "reference": reference,
             "request": request.kind,

@@ -47,7 +47,7 @@ FitStudent = Callable[[StudentJob], None]
 
 
 def pseudo_sets(job: StudentJob) -> tuple[PictureSet, PictureSet]:
-    """The pseudo-annotated set (training, validation). A picture's views are on the same side as the picture itself."""
+    """The pseudo-annotated set (training, validation). The views of a picture that is held out are used for neither."""
     group = open_group(job.pseudo)
     ids: list[str] = list(group.attrs["ids"])  # type: ignore[arg-type]
     whole = PictureSet(ids, group["images"], group["masks"])

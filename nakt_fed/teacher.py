@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
-from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
+from nakt_fed.checkpoint import is_saved, load_checkpoint, save_checkpoint
 from nakt_fed.errors import DataError
 from nakt_fed.events import EventLog
 from nakt_fed.networks import build_network
@@ -52,7 +52,7 @@ def trained_teacher(
         DataError: the private pictures cannot be used.
     """
     path = site.teacher.checkpoint or folder / "teacher.safetensors"
-    if site.teacher.checkpoint is None and not path.exists():
+    if site.teacher.checkpoint is None and not is_saved(path):
         train_teacher(site, data(), folder, image_size=image_size, seed=seed, events=events)
     model, info = load_checkpoint(path, expect=site.teacher.spec())
     return model, _card(model, site, info["provenance"])

@@ -3,6 +3,7 @@
 import copy
 import csv
 import hashlib
+import io
 import json
 import math
 import time
@@ -84,7 +85,7 @@ def fit(
         raise DataError(f"training needs at least 2 pictures with masks, got {len(train)}; add pictures")
     device = team.pick_device()
     state = _start(model, recipe, device)
-    mark = _fingerprint(train, recipe, seed)
+    mark = _fingerprint(model, train, recipe, seed)
     _resume(state, folder, mark, device)
     wrapped = team.wrap(state.model)
     for epoch in range(len(state.history) + 1, recipe.epochs + 1):
@@ -179,8 +180,9 @@ def _validate(model: nn.Module, validation: PictureSet | None) -> float | None:
     return float(dice(probabilities(model, np.asarray(validation.images[:])) > 0.5, truth).mean())
 
 
-def _fingerprint(train: PictureSet, recipe: Recipe, seed: int) -> str:
-    text = json.dumps([recipe.model_dump(mode="json"), seed, train.ids, list(train.images.shape)])
+def _fingerprint(model: nn.Module, train: PictureSet, recipe: Recipe, seed: int) -> str:
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    text = json.dumps([recipe.model_dump(mode="json"), seed, train.ids, list(train.images.shape), shapes])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -205,8 +207,10 @@ def _parts(state: State, mark: str, optimizer: bool = True) -> dict[str, Any]:
 
 
 def _save(value: Any, path: Path) -> None:
+    content = io.BytesIO()
+    torch.save(value, content)  # straight to a full disk it would raise an error that does not say so
     part = path.with_suffix(".part")
-    torch.save(value, part)
+    part.write_bytes(content.getbuffer())
     part.replace(path)
 
 
@@ -216,7 +220,8 @@ def _resume(state: State, folder: Path, mark: str, device: torch.device) -> None
     saved = torch.load(folder / "last.pt", map_location=device, weights_only=True)
     if saved["mark"] != mark:
         raise RunError(
-            f"{folder} holds an unfinished training with another recipe, seed or other pictures; take another folder or delete its last.pt"
+            f"{folder} holds a training of another network, with another recipe or seed, or on other pictures; "
+            "take another folder, or delete its last.pt"
         )
     state.model.load_state_dict(saved["model"])
     if "optimizer" in saved:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.processes import guarded
@@ -21,6 +22,7 @@ ADDRESSES = ("NAKT_RAY_ADDRESS", "RAY_ADDRESS")
 LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": everything listens on 127.0.0.1; it has no other effect
 REASON = "nakt-fed: "
 LAST_LINES = 15
+START_ATTEMPTS = 3
 LONGEST_TEMP = 24  # characters; Ray's sockets lie below, and a socket's path has at most 107
 OBJECT_STORE = 256 * 2**20  # bytes; the only large object is the checkpoint that is fine-tuned
 
@@ -110,24 +112,33 @@ def _train(job: StudentJob, scratch: Path) -> None:
         raise RunError(
             f"RAY_ADDRESS is {address}: the coordinator has to run on a node of the cluster; give host:port of its head"
         )
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address=address, **options)
     else:
-        ray.init(
-            address="local",
-            num_cpus=job.workers,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=OBJECT_STORE,
-            _temp_dir=str(scratch),
-        )
+        _start_ray(num_cpus=job.workers, _temp_dir=str(scratch), **options)
     from .ray_train import train
 
     try:
         train(job, scratch, private=not address)
     finally:
         ray.shutdown()
+
+
+def _start_ray(**options: Any) -> None:
+    """A Ray on this machine. It gives itself 30 s to start, too little now and then for a machine that is very busy."""
+    import ray
+
+    for attempt in range(START_ATTEMPTS):
+        try:
+            ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE, **options)
+            return
+        except Exception as error:  # Ray raises no class of its own here
+            ray.shutdown()
+            if attempt == START_ATTEMPTS - 1:
+                raise RunError(
+                    f"Ray did not start on this machine: {error}; close other programs and --resume"
+                ) from error
 
 
 if __name__ == "__main__":

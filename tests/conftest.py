@@ -28,7 +28,25 @@ def forget() -> Iterator[Callable[[], None]]:
 
 @pytest.fixture
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds of plotting are left out: the report has tests of its own."""
+    """Seconds of plotting are left out of runs: the report has tests of its own."""
+    replace_report(monkeypatch)
+
+
+def replace_report(monkeypatch: pytest.MonkeyPatch) -> None:
     stub = ModuleType("nakt_fed.report")
     stub.write_report = lambda run: (run / "report.html").write_text("report")  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "nakt_fed.report", stub)
+
+
+@pytest.fixture(scope="session")
+def whole(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a whole study with fine-tuning, carried out in this process and never disturbed."""
+    from simulation.oracle import run_in_process
+    from tests.tiny import whole_study
+
+    run = tmp_path_factory.mktemp("whole") / "run"
+    run.mkdir()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        replace_report(monkeypatch)
+        run_in_process(whole_study(folders), run)
+    return run

@@ -72,7 +72,7 @@ def test_codec_on_a_run_without_answers(tmp_path: Path) -> None:
 
 
 def test_codec_on_the_demo() -> None:
-    assert codec.masks_of_demo(32, budget=0).shape[1:] == (32, 32)
+    assert codec.masks_of_demo(32, budget=0, spec=round.TINY).shape[1:] == (32, 32)
 
 
 def test_sites() -> None:
@@ -105,7 +105,7 @@ def test_the_plain_round(tmp_path: Path) -> None:
 
 
 def test_training_without_ray() -> None:
-    assert len(training.measure(pictures=16, size=32, epochs=1, repeats=1, ray=False)) == 2
+    assert len(training.measure(pictures=16, size=32, epochs=1, repeats=1, threads=1, ray=False)) == 2
 
 
 @pytest.mark.slow
@@ -116,5 +116,5 @@ def test_round_through_flower() -> None:
 
 @pytest.mark.slow
 def test_training_through_ray() -> None:
-    rows = training.measure(pictures=16, size=32, epochs=1, repeats=1)
+    rows = training.measure(pictures=16, size=32, epochs=1, repeats=1, threads=1)
     assert [row.goal for row in rows] == [training.GOAL, None, training.RAY_GOAL]

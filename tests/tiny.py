@@ -31,7 +31,9 @@ def tiny_study(root: Path, **tables: dict[str, Any] | list[dict[str, Any]]) -> S
     """A study over `write_folders`; each keyword replaces keys of a table, or a whole list of tables."""
     raw: dict[str, Any] = {
         "study": {"name": "tiny", "seed": 3, "image_size": SIZE},
-        "site": [{"name": name, "images": f"{name}/images", "masks": f"{name}/masks", "teacher": UNET} for name in SITES],
+        "site": [
+            {"name": name, "images": f"{name}/images", "masks": f"{name}/masks", "teacher": UNET} for name in SITES
+        ],
         "transferal": {"images": ["organ/images"], "views": 2},
         "filter": {"max_entropy": 8.0, "min_target_pixels": 0, "min_kept": 2},
         "round": {"chunk": 8},
@@ -42,6 +44,12 @@ def tiny_study(root: Path, **tables: dict[str, Any] | list[dict[str, Any]]) -> S
     for name, table in tables.items():
         raw[name] = {**raw.get(name, {}), **table} if isinstance(table, dict) else table
     return parse_study(raw, root)
+
+
+def whole_study(root: Path, **tables: Any) -> Study:
+    """The study of the fixture `whole`."""
+    few = {"images": "few/images", "masks": "few/masks", "epochs": 2, "batch_size": 4, "learning_rate": 0.01}
+    return tiny_study(root, **{"transferal": {"views": 1}, "fine_tune": few, **tables})
 
 
 Gray = NDArray[np.uint8]
@@ -56,6 +64,11 @@ def bright(pictures: Gray) -> NDArray[np.float64]:
 def dark(pictures: Gray) -> NDArray[np.float64]:
     """The other way round."""
     return 1 - pictures / 255
+
+
+def patchy(pictures: Gray) -> NDArray[np.float64]:
+    """Dark where the mirrored picture is bright: with `bright`, a mean that differs from pixel to pixel."""
+    return dark(pictures) * bright(pictures[:, ::-1])
 
 
 def service_of(study: Study, name: str, run: Path, teacher: Answer) -> TeacherService:
@@ -122,5 +135,5 @@ def _first(questions: Iterator[Request], count: int) -> list[Request]:
 
 def hospitals(study: Study, run: Path, teachers: Mapping[str, Answer] | None = None, **behaviour: Any) -> Hospitals:
     """Both sites, with teachers that need no training."""
-    teachers = {"ann": bright, "bob": dark, **(teachers or {})}
+    teachers = {"ann": bright, "bob": patchy, **(teachers or {})}
     return Hospitals({name: service_of(study, name, run, teachers[name]) for name in study.site_names}, **behaviour)

@@ -42,7 +42,7 @@ def _lines(study: "Study", summary: "StudySummary") -> list[str]:
     lines += [
         f"transferal {many(summary.originals, 'picture')}{views}: {many(summary.pictures, 'answer')} from each site",
         f"bytes      per site about {size(summary.bytes_out)} of pictures out, "
-        f"{size(summary.bytes_back)} of masks back (at 1.4 bits per pixel, as measured on real soft masks)",
+        f"{size(summary.bytes_back)} of masks back (at 2 bits per pixel; measured: 1.1 to 3.2)",
         f"filter     {_filter_words(study)}",
         f"student    {student.network}, {many(student.epochs, 'epoch')}, {many(student.workers, 'Ray Train worker')}",
     ]

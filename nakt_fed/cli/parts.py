@@ -98,7 +98,8 @@ def predict(checkpoint: Path, folder: Path, out: Path, style: Any, overwrite: bo
     with Display() as display:
 
         def show(done: int, total: int) -> None:
-            display.bar(folder.name, "picture", done, total, "", keep=False)
+            if display.live:
+                display.bar(folder.name, "picture", done, total, "", keep=False)
 
         files = predict_folder(checkpoint, folder, out, style=style, network=spec, overwrite=overwrite, on_picture=show)
     click.echo(f"{many(len(files), 'picture')} answered: {out}")

@@ -104,7 +104,7 @@ def _known_name(network: str) -> str:
         return "panoptic_fpn"
     if short in smp.architectures():
         return name if short in OWN else short  # smp's own "unet" keeps its prefix
-    near = difflib.get_close_matches(short, [*NETWORKS, *smp.architectures()], n=3, cutoff=0.5) or NETWORKS
+    near = difflib.get_close_matches(short, {*NETWORKS, *smp.architectures()}, n=3, cutoff=0.5) or NETWORKS
     raise StudyError(
         f"unknown network {network!r}; did you mean {' or '.join(map(repr, near))}? "
         "A network of your own is written 'module:factory'"

@@ -71,7 +71,7 @@ def histograms(run: FinishedRun) -> list[Histograms]:
     area = run.size**2
     # pictures without a target pixel have no logarithm: they stand at 0.5, in a bin of their own called 0
     pixel_edges = [0.35, 0.7, *np.geomspace(1, area, 33)]
-    entropy_edges = np.linspace(0, 8, 41)
+    entropy_edges = np.linspace(0, 8, 33)  # quarters of a bit: the default threshold is an edge
     found = []
     for number, (folder, verdicts) in enumerate(by_folder(run).items()):
         pixels = histogram(

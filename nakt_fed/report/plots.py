@@ -123,7 +123,9 @@ def histogram(
     """Stacked counts of kept, few-target and high-entropy pictures; the threshold as a dashed line."""
 
     def paint(axes: Axes) -> None:
-        axes.hist(list(groups), bins=list(edges), stacked=True, color=[KEPT, FEW_PIXELS, HIGH_ENTROPY])
+        axes.hist(
+            list(groups), bins=list(edges), stacked=True, histtype="stepfilled", color=[KEPT, FEW_PIXELS, HIGH_ENTROPY]
+        )
         if threshold is not None:
             axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
         if log:

@@ -31,7 +31,10 @@ def test_no_batch_has_a_single_picture(count: int, batch_size: int, seed: int) -
     assert max(lengths) - min(lengths) <= 1
 
 
-@pytest.mark.parametrize(("count", "batch_size", "expected"), [(64, 8, 8), (60, 8, 8), (59, 8, 7), (3, 2, 1), (7, 2, 3), (5, 1, 5), (2, 8, 1)])
+@pytest.mark.parametrize(
+    ("count", "batch_size", "expected"),
+    [(64, 8, 8), (60, 8, 8), (59, 8, 7), (3, 2, 1), (7, 2, 3), (5, 1, 5), (2, 8, 1)],
+)
 def test_number_of_batches(count: int, batch_size: int, expected: int) -> None:
     """count / batch_size, to the nearest whole number (60/8 = 7.5 goes to the even 8), and no batch of one."""
     assert len(batches(count, batch_size, 0)) == expected

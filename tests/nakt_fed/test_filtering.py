@@ -10,7 +10,17 @@ from scipy.stats import entropy as scipy_entropy
 from skimage.measure import shannon_entropy
 
 from nakt_fed.errors import FilterError
-from nakt_fed.filtering import Verdict, demand_enough, entropy, judge, levels, read_filter, scaled_alpha, target_pixels, write_filter
+from nakt_fed.filtering import (
+    Verdict,
+    demand_enough,
+    entropy,
+    judge,
+    levels,
+    read_filter,
+    scaled_alpha,
+    target_pixels,
+    write_filter,
+)
 from nakt_fed.study import FilterSpec
 from tests.reference.filtering import plain_verdict
 
@@ -54,7 +64,7 @@ def test_verdicts_agree_with_the_plain_algorithm(y: Gray, alpha: int, beta: floa
     for name, verdict, mask in zip("abc", verdicts, y, strict=True):
         targets, bits, rule = plain_verdict(mask, alpha, beta + 1e-12, soft)  # the two sums may differ in the last bit
         assert (verdict.id, verdict.N) == (name, targets)
-        assert verdict.E == (pytest.approx(bits, abs=1e-12) if soft else None)
+        assert (pytest.approx(bits, abs=1e-12) if soft else None) == verdict.E
         assert verdict.rule == rule or abs(bits - beta) < 1e-9
         assert verdict.kept == (verdict.rule == "")
 
@@ -126,7 +136,11 @@ def test_file_round_trip(tmp_path_factory: pytest.TempPathFactory, verdicts: lis
 def test_file_as_other_tools_see_it(tmp_path: Path) -> None:
     path = tmp_path / "filter.csv"
     write_filter([Verdict("organ/1", 300, 1.5, ""), Verdict("organ/1~000", 3, None, "few_targets")], path)
-    assert path.read_text().splitlines() == ["id,N,E,kept,rule", "organ/1,300,1.500000,1,", "organ/1~000,3,,0,few_targets"]
+    assert path.read_text().splitlines() == [
+        "id,N,E,kept,rule",
+        "organ/1,300,1.500000,1,",
+        "organ/1~000,3,,0,few_targets",
+    ]
     assert [entry.name for entry in tmp_path.iterdir()] == ["filter.csv"], "no half-written file is left"
 
 

@@ -47,7 +47,9 @@ def test_within_one_gray_level_of_float64(case: tuple[dict[str, NDArray[np.uint8
 
 @few
 @given(answers(), st.randoms())
-def test_order_of_the_sites_is_irrelevant(case: tuple[dict[str, NDArray[np.uint8]], dict[str, float]], dice: object) -> None:
+def test_order_of_the_sites_is_irrelevant(
+    case: tuple[dict[str, NDArray[np.uint8]], dict[str, float]], dice: object
+) -> None:
     soft, table = case
     whole = fixed_point(table)
     names = list(soft)

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from nakt_fed.losses import EPSILON, dice_bce, dice_loss
 from tests.reference.losses import Real, plain_cross_entropy, plain_dice
 
-levels = st.binary(min_size=48, max_size=48).map(lambda pixels: np.frombuffer(pixels, np.uint8).reshape(2, 2, 3, 4) / 255)
+levels = st.binary(min_size=48, max_size=48).map(
+    lambda pixels: np.frombuffer(pixels, np.uint8).reshape(2, 2, 3, 4) / 255
+)
 logits_of = st.builds(lambda share, reach: (2 * share - 1) * reach, levels, st.sampled_from([0.1, 3.0, 20.0]))
 
 

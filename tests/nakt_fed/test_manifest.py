@@ -13,7 +13,12 @@ from nakt_fed.manifest import Manifest
 from nakt_fed.views import ViewScheme
 
 HASHES = tuple(hashlib.sha256(str(i).encode()).hexdigest() for i in range(6))
-VIEWED = Manifest(("organ/1", "organ/Ä2", "organ/1~000", "organ/1~001", "organ/Ä2~000", "organ/Ä2~001"), HASHES, 96, ViewScheme(7, 2, 0.7))
+VIEWED = Manifest(
+    ("organ/1", "organ/Ä2", "organ/1~000", "organ/1~001", "organ/Ä2~000", "organ/Ä2~001"),
+    HASHES,
+    96,
+    ViewScheme(7, 2, 0.7),
+)
 PLAIN = Manifest(("a/1", "a/2", "a/3"), HASHES[:3], 64)
 
 
@@ -94,7 +99,7 @@ def test_nothing_can_be_added() -> None:
 
 def test_a_changed_hash_is_told_with_the_remedy() -> None:
     document = changed(json.loads(PLAIN.to_json()), ("pictures", 1, "sha256"), HASHES[5])
-    with pytest.raises(DataError, match="does not fit its content .* changed on the way, send it again"):
+    with pytest.raises(DataError, match=r"does not fit its content .* changed on the way, send it again"):
         Manifest.from_json(json.dumps(document))
 
 
@@ -113,7 +118,7 @@ def test_what_is_no_manifest_is_refused(text: str | bytes) -> None:
 
 def test_other_preprocessing_is_refused_although_the_hash_fits() -> None:
     other = Manifest(PLAIN.ids, PLAIN.hashes, 64, preprocessing="gray-square-bicubic/2")
-    with pytest.raises(DataError, match="preprocessing 'gray-square-bicubic/2'.*run the same nakt-fed on both sides"):
+    with pytest.raises(DataError, match=r"preprocessing 'gray-square-bicubic/2'.*run the same nakt-fed on both sides"):
         Manifest.from_json(other.to_json())
 
 

@@ -107,7 +107,9 @@ def test_masks_are_the_teachers_answers_to_originals_and_views(service: TeacherS
         np.testing.assert_array_equal(decode(reply.blob, expected.shape), expected)  # type: ignore[arg-type]
 
 
-def test_a_new_process_of_the_site_finds_the_pictures(study: Study, service: TeacherService, shared: SharedSet, tmp_path: Path) -> None:
+def test_a_new_process_of_the_site_finds_the_pictures(
+    study: Study, service: TeacherService, shared: SharedSet, tmp_path: Path
+) -> None:
     filled(service, shared)
     again = service_of(study, "ann", tmp_path, bright)
     assert well(again.handle(masks(shared, 6, 9))).blob == service.handle(masks(shared, 6, 9)).blob
@@ -120,7 +122,9 @@ def test_near_lossless_answers_keep_their_bound(service: TeacherService, shared:
 
 
 def test_a_binary_teacher_answers_0_or_255(folders: Path, shared: SharedSet, tmp_path: Path) -> None:
-    sites = [{"name": "ann", "images": "ann/images", "masks": "ann/masks", "teacher": {"network": "unet", "binary": True}}]
+    sites = [
+        {"name": "ann", "images": "ann/images", "masks": "ann/masks", "teacher": {"network": "unet", "binary": True}}
+    ]
     service = filled(service_of(tiny_study(folders, site=sites), "ann", tmp_path, bright), shared)
     answer = decode(well(service.handle(masks(shared, 0, 7))).blob, (7, 32, 32))
     np.testing.assert_array_equal(answer, np.where(np.asarray(shared.images[:7]) > 127, 255, 0))
@@ -149,7 +153,9 @@ def test_bad_offers_are_refused(service: TeacherService, request_: Request, insi
 
 def test_a_tampered_manifest_is_refused(service: TeacherService, shared: SharedSet) -> None:
     text = shared.manifest.to_json().replace("organ/0003", "organ/0009", 1)
-    assert "does not fit its content" in refused(service, Request("offer", {"set": "transferal", "chunk": 4}, text.encode()), "bad_data")
+    assert "does not fit its content" in refused(
+        service, Request("offer", {"set": "transferal", "chunk": 4}, text.encode()), "bad_data"
+    )
 
 
 def test_pictures_that_are_not_in_the_manifest_are_refused(service: TeacherService, shared: SharedSet) -> None:
@@ -202,7 +208,9 @@ def test_garbage_for_pictures_is_refused(service: TeacherService, shared: Shared
     ids=["nan", "logits", "half the size", "one mask"],
 )
 @pytest.mark.filterwarnings("ignore:(divide by zero|invalid value) encountered")
-def test_a_bad_teacher_is_refused(study: Study, shared: SharedSet, tmp_path: Path, teacher: Callable[..., Any], inside: str) -> None:
+def test_a_bad_teacher_is_refused(
+    study: Study, shared: SharedSet, tmp_path: Path, teacher: Callable[..., Any], inside: str
+) -> None:
     service = filled(service_of(study, "ann", tmp_path, teacher), shared)
     assert inside in refused(service, masks(shared, 0, 4), "bad_answer")
 
@@ -211,7 +219,9 @@ SECRET = "Erika Mustermann"
 
 
 @pytest.mark.parametrize("error", [RuntimeError, OSError, KeyError, CheckpointError, MemoryError, RecursionError])
-def test_no_word_of_an_exception_leaves_the_site(study: Study, shared: SharedSet, tmp_path: Path, error: type[Exception]) -> None:
+def test_no_word_of_an_exception_leaves_the_site(
+    study: Study, shared: SharedSet, tmp_path: Path, error: type[Exception]
+) -> None:
     def teacher(_: object) -> None:
         raise error(f"/private/{SECRET}/scan.png")
 
@@ -244,7 +254,9 @@ def test_malformed_requests_are_refused(service: TeacherService, shared: SharedS
 
 
 @pytest.mark.parametrize("name", ["../../outside", "..", "", "/etc", "a" * 300, "a\0b"])
-def test_a_sets_name_never_becomes_a_path(service: TeacherService, shared: SharedSet, tmp_path: Path, name: str) -> None:
+def test_a_sets_name_never_becomes_a_path(
+    service: TeacherService, shared: SharedSet, tmp_path: Path, name: str
+) -> None:
     before = {path for path in tmp_path.rglob("*") if "sites" not in path.parts}
     well(service.handle(offer(shared.manifest, name)))
     assert {path for path in tmp_path.rglob("*") if "sites" not in path.parts} == before
@@ -256,9 +268,13 @@ def test_every_name_has_a_folder_of_its_own() -> None:
     assert len({_safe(name) for name in names}) == len(names)
 
 
-def test_a_test_set_does_not_displace_another(study: Study, service: TeacherService, shared: SharedSet, tmp_path: Path) -> None:
+def test_a_test_set_does_not_displace_another(
+    study: Study, service: TeacherService, shared: SharedSet, tmp_path: Path
+) -> None:
     """Names that look alike as folders; the site's next process still knows both."""
-    a, b = (Manifest((f"{name}/1",), (content_hash(np.asarray(shared.images[row])),), 32) for row, name in enumerate("ab"))
+    a, b = (
+        Manifest((f"{name}/1",), (content_hash(np.asarray(shared.images[row])),), 32) for row, name in enumerate("ab")
+    )
     for manifest, name in ((a, "test-x.y"), (b, "test-x_y")):
         well(service.handle(offer(manifest, name)))
     again = service_of(study, "ann", tmp_path, bright)

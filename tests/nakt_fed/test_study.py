@@ -80,22 +80,46 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         (("study", "name"), "../breast", "study.name: String should match pattern"),
         (("study", "name"), "a" * 65, "study.name: String should have at most 64 characters"),
         (("study", "seed"), -1, "study.seed: Input should be greater than or equal to 0 (got -1)"),
-        (("study", "image_size"), 100, "study.image_size: must be a multiple of 32, the stride of the deepest encoder; nearest is 96 (got 100)"),
+        (
+            ("study", "image_size"),
+            100,
+            "study.image_size: must be a multiple of 32, the stride of the deepest encoder; nearest is 96 (got 100)",
+        ),
         (("study", "image_size"), 31, "study.image_size: Input should be greater than or equal to 32"),
         (("study", "preset"), "fast", "study.preset: Input should be 'default' or 'paper' (got 'fast')"),
         (("site",), [], "site: List should have at least 1 item"),
         (("site", 0, "test_share"), 1, "site[0].test_share: Input should be less than 1"),
         (("site", 0, "name"), "bob", "two sites are called 'bob'; give each its own name"),
-        (("site", 0, "name"), "student", "a site cannot be called 'student': the results use that name; rename the site"),
+        (
+            ("site", 0, "name"),
+            "student",
+            "a site cannot be called 'student': the results use that name; rename the site",
+        ),
         (("site", 0, "name"), "ensemble", "a site cannot be called 'ensemble'"),
-        (("site", 1, "teacher", "checkpoint"), None, "'bob' has neither masks to train its teacher with nor teacher.checkpoint; give one of them"),
-        (("site", 1, "test_share"), 0.2, "'bob' has a test_share but no masks to test against; give masks, or remove test_share"),
+        (
+            ("site", 1, "teacher", "checkpoint"),
+            None,
+            "'bob' has neither masks to train its teacher with nor teacher.checkpoint; give one of them",
+        ),
+        (
+            ("site", 1, "test_share"),
+            0.2,
+            "'bob' has a test_share but no masks to test against; give masks, or remove test_share",
+        ),
         (("site", 0, "teacher", "width"), 1, "site[0].teacher.width: Input should be greater than or equal to 2"),
         (("site", 0, "teacher", "classes"), 2, "site[0].teacher.classes: Input should be less than or equal to 1"),
         (("site", 0, "teacher", "network"), 3, "site[0].teacher.network: Input should be a valid string (got 3)"),
         (("site", 0, "teacher", "epochs"), 0, "site[0].teacher.epochs: Input should be greater than or equal to 1"),
-        (("site", 0, "teacher", "batch_size"), 0, "site[0].teacher.batch_size: Input should be greater than or equal to 1"),
-        (("site", 0, "teacher", "schedule"), "step", "site[0].teacher.schedule: Input should be 'constant' or 'cosine'"),
+        (
+            ("site", 0, "teacher", "batch_size"),
+            0,
+            "site[0].teacher.batch_size: Input should be greater than or equal to 1",
+        ),
+        (
+            ("site", 0, "teacher", "schedule"),
+            "step",
+            "site[0].teacher.schedule: Input should be 'constant' or 'cosine'",
+        ),
         (("site", 0, "teacher", "keep"), "all", "site[0].teacher.keep: Input should be 'best' or 'last'"),
         (("transferal", "images"), [], "transferal.images: List should have at least 1 item"),
         (("transferal", "images"), "organ", "transferal.images: Input should be a valid list (got 'organ')"),
@@ -171,13 +195,19 @@ def test_the_papers_preset() -> None:
     study = parse(paper())
     recipes = [site.teacher.recipe() for site in study.site] + [study.student.recipe(), study.fine_tune.recipe()]  # type: ignore[union-attr]
     assert [recipe.epochs for recipe in recipes] == [500, 500, 175, 50]
-    assert {(recipe.learning_rate, recipe.batch_size, recipe.schedule, recipe.augment) for recipe in recipes} == {(1e-4, 4, "constant", "paper")}
+    assert {(recipe.learning_rate, recipe.batch_size, recipe.schedule, recipe.augment) for recipe in recipes} == {
+        (1e-4, 4, "constant", "paper")
+    }
     assert study.transferal.views == 0
     assert (study.filter.enabled, study.filter.min_target_pixels, study.filter.max_entropy) == (True, 256, 2.5)
 
 
 def test_the_users_own_keys_win_over_the_preset() -> None:
-    raw = put(("site", 0, "teacher", "epochs"), 3, put(("student", "learning_rate"), 0.01, put(("transferal", "views"), 5, paper())))
+    raw = put(
+        ("site", 0, "teacher", "epochs"),
+        3,
+        put(("student", "learning_rate"), 0.01, put(("transferal", "views"), 5, paper())),
+    )
     study = parse(raw)
     assert (study.site[0].teacher.epochs, study.site[1].teacher.epochs) == (3, 500)
     assert (study.student.learning_rate, study.student.batch_size, study.transferal.views) == (0.01, 4, 5)
@@ -235,13 +265,19 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
 def test_a_file_in_a_folder_with_spaces_and_umlauts(tmp_path: Path) -> None:
     folder = tmp_path / "Größe und mehr"
     folder.mkdir()
-    (folder / "study.toml").write_text(dump_study(parse(RAW)).replace("/studies/organ", "Schild drüse"), encoding="utf-8")
+    (folder / "study.toml").write_text(
+        dump_study(parse(RAW)).replace("/studies/organ", "Schild drüse"), encoding="utf-8"
+    )
     assert load_study(folder / "study.toml").transferal.images == [folder / "Schild drüse"]
 
 
 def test_a_part_of_its_own_follows_the_same_rules() -> None:
     network, recipe, size = checked_parts({"network": "unet"}, {"epochs": 3}, 64)
     assert (network.network, recipe.epochs, size) == ("unet", 3, 64)
-    for bad in [({"network": "unet", "width": 1}, {}, 64), ({"network": "unet"}, {"epochs": 0}, 64), ({"network": "unet"}, {}, 65)]:
-        with pytest.raises(StudyError, match="this cannot be trained:\n  (width|epochs|image_size): "):
+    for bad in [
+        ({"network": "unet", "width": 1}, {}, 64),
+        ({"network": "unet"}, {"epochs": 0}, 64),
+        ({"network": "unet"}, {}, 65),
+    ]:
+        with pytest.raises(StudyError, match=r"this cannot be trained:\n  (width|epochs|image_size): "):
             checked_parts(*bad)

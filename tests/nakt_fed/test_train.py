@@ -36,7 +36,9 @@ def fresh() -> nn.Module:
 def run(folder: Path, with_recipe: Recipe | None = None, **keys: Any) -> tuple[str, list[EpochLog]]:
     """A whole training from a fresh network: hash of the weights it leaves, and its history."""
     model = fresh()
-    history = fit(model, TRAIN, with_recipe or recipe(), **{"folder": folder, "seed": 5, "validation": VALIDATION, **keys})
+    history = fit(
+        model, TRAIN, with_recipe or recipe(), **{"folder": folder, "seed": 5, "validation": VALIDATION, **keys}
+    )
     return weights_hash(model), history
 
 
@@ -144,25 +146,29 @@ def test_a_finished_training_keeps_no_optimizer(tmp_path: Path) -> None:
     assert "optimizer" not in torch.load(tmp_path / "last.pt", weights_only=True)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"with_recipe": recipe(epochs=4)},
-        {"with_recipe": recipe(learning_rate=0.02)},
-        {"seed": 6},
-    ],
-    ids=["epochs", "rate", "seed"],
+REFUSED = (
+    r"holds a training of another network, with another recipe or seed, or on other pictures; .* delete its last.pt"
 )
+
+
+@pytest.mark.parametrize("other", [{"with_recipe": recipe(epochs=4)}, {"with_recipe": recipe(ema=0.5)}, {"seed": 6}])
 def test_another_training_in_the_folder_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     run(tmp_path)
-    with pytest.raises(RunError, match="holds an unfinished training with another recipe, seed or other pictures; .* delete its last.pt"):
+    with pytest.raises(RunError, match=REFUSED):
         run(tmp_path, **other)
 
 
 def test_other_pictures_in_the_folder_are_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    with pytest.raises(RunError, match="other pictures"):
+    with pytest.raises(RunError, match=REFUSED):
         fit(fresh(), PICTURES.subset(range(1, 8)), recipe(), folder=tmp_path, seed=5)
+
+
+def test_another_network_in_the_folder_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    wider = fresh_network(NetworkSpec(network="unet", width=3), seed=1)
+    with pytest.raises(RunError, match=REFUSED):
+        fit(wider, TRAIN, recipe(), folder=tmp_path, seed=5, validation=VALIDATION)
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[str]:
@@ -264,7 +270,9 @@ def test_an_infinite_loss_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "last.pt").exists()
 
 
-@pytest.mark.parametrize("pictures", [TRAIN.subset([0]), PictureSet(["a", "b"], TRAIN.images[:2])], ids=["one", "no masks"])
+@pytest.mark.parametrize(
+    "pictures", [TRAIN.subset([0]), PictureSet(["a", "b"], TRAIN.images[:2])], ids=["one", "no masks"]
+)
 def test_too_little_to_learn_from(tmp_path: Path, pictures: PictureSet) -> None:
     with pytest.raises(DataError, match="at least 2 pictures with masks"):
         fit(fresh(), pictures, recipe(), folder=tmp_path, seed=0)
@@ -272,7 +280,9 @@ def test_too_little_to_learn_from(tmp_path: Path, pictures: PictureSet) -> None:
 
 def test_only_the_leader_writes(tmp_path: Path) -> None:
     model = fresh()
-    history = fit(model, TRAIN, recipe(epochs=1), folder=tmp_path, seed=5, validation=VALIDATION, team=Team(rank=1, size=2))
+    history = fit(
+        model, TRAIN, recipe(epochs=1), folder=tmp_path, seed=5, validation=VALIDATION, team=Team(rank=1, size=2)
+    )
     assert list(tmp_path.iterdir()) == []
     assert [log.validation_dice for log in history] == [None]
 

@@ -53,7 +53,8 @@ def test_the_same_study_gives_the_same_set(folders: Path, tmp_path: Path) -> Non
 
 def test_another_seed_gives_other_views_of_the_same_originals(folders: Path, tmp_path: Path) -> None:
     first, second = (
-        build(tiny_study(folders, study={"name": "tiny", "seed": seed, "image_size": 32}), tmp_path / str(seed)) for seed in (1, 2)
+        build(tiny_study(folders, study={"name": "tiny", "seed": seed, "image_size": 32}), tmp_path / str(seed))
+        for seed in (1, 2)
     )
     assert first.manifest.hashes[:7] == second.manifest.hashes[:7]
     assert not set(first.manifest.hashes[7:]) & set(second.manifest.hashes[7:])
@@ -106,7 +107,9 @@ def twins(folders: Path, tmp_path: Path) -> Path:
 
 
 def test_twins_are_refused_with_both_names(twins: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r'1 transferal pictures .*twin.bmp has the pixels of .*0003.png.*duplicates = "drop"'):
+    with pytest.raises(
+        DataError, match=r'1 transferal pictures .*twin.bmp has the pixels of .*0003.png.*duplicates = "drop"'
+    ):
         build(tiny_study(twins), tmp_path / "run")
     assert not (tmp_path / "run" / "manifest.json").exists()
 

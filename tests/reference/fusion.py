@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 
 def float_mean(soft: Mapping[str, NDArray[np.uint8]], weights: Mapping[str, float]) -> NDArray[np.float64]:
     """Σ w_k · q_k / Σ w_k per pixel, not rounded."""
-    return np.average([soft[site].astype(np.float64) for site in soft], axis=0, weights=[weights[site] for site in soft])
+    return np.average(
+        [soft[site].astype(np.float64) for site in soft], axis=0, weights=[weights[site] for site in soft]
+    )
 
 
 def integer_mean(soft: Mapping[str, NDArray[np.uint8]], weights: Mapping[str, int]) -> NDArray[np.uint8]:

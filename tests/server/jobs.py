@@ -67,7 +67,7 @@ def epochs(job: StudentJob) -> list[int]:
     return [event["epoch"] for event in events if event["kind"] == "epoch"]
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited too long"

@@ -7,7 +7,7 @@ import pytest
 
 from nakt_fed.errors import RunError
 from server import ray_train, ray_worker, storage
-from server.student import _failure, _short_folder, environment, fit_student
+from server.student import _failure, _short_folder, _start_ray, environment, fit_student
 from tests.server.jobs import make_job
 
 
@@ -41,6 +41,21 @@ def test_ray_client_address_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         fit_student(make_job(tmp_path))
     assert (tmp_path / "student.log").exists()
     assert not list(tmp_path.glob("nakt-*"))
+
+
+def test_ray_that_does_not_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, Any]] = []
+
+    def init(**options: Any) -> None:
+        calls.append(options)
+        if len(calls) < 3 or options["num_cpus"] == 2:
+            raise RuntimeError("the node timed out")
+
+    monkeypatch.setattr("ray.init", init)
+    _start_ray(num_cpus=1)
+    assert len(calls) == 3
+    with pytest.raises(RunError, match="Ray did not start on this machine: the node timed out"):
+        _start_ray(num_cpus=2)
 
 
 def test_failure_without_a_reason_shows_the_end_of_the_log(tmp_path: Path) -> None:

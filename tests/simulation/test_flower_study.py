@@ -2,8 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,14 @@ import pytest
 import zarr
 
 from nakt_fed.data.synthetic import synthetic_set, write_folder
-from nakt_fed.processes import below
+from nakt_fed.processes import below, guarded
 from nakt_fed.study import dump_study, load_study
 from simulation.flower import run_flower
 from simulation.home import free_port
 from simulation.oracle import run_in_process
 from simulation.superlink import script
 
+ROOT = Path(__file__).parents[2]
 SITE = """
 [[site]]
 name = "{name}"
@@ -86,47 +90,46 @@ def test_flower_gives_what_the_oracle_gives(study: Path) -> None:
     assert below(os.getpid()) == set()
 
 
-def users_environment(home: Path, port: int) -> Mapping[str, str]:
-    """What README tells a user of `flwr run .` to set; here with a home and a port of our own besides."""
+def users_environment(home: Path) -> dict[str, str]:
+    """What README tells a user of `flwr run .` to set; with a Flower home of our own besides."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLWR_", "RAY_"))}
     return kept | {
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_HOME": str(home),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(port),
         "PATH": f"{Path(script('flwr')).parent}{os.pathsep}{os.environ['PATH']}",
     }
 
 
+@contextmanager
+def local_superlink(home: Path, env: dict[str, str]) -> Iterator[None]:
+    """The one that `flwr run . local` would start by itself, but on a free port, without its deadline, and ended."""
+    home.mkdir()
+    port = free_port()
+    (home / "config.toml").write_text(f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n')
+    command = [script("flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
+    with (home / "superlink.log").open("wb") as log, guarded(command, env=env, sink=log, cwd=ROOT):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.1)
+        yield
+
+
 def flwr_run(study: Path, run: Path, nodes: int) -> tuple[str, str]:
     """`flwr run .` in the checkout as a user types it; returns its output and the status of the run."""
-    env = users_environment(study.parent / "flwr-home", free_port())
+    env = users_environment(study.parent / "flwr-home")
     options = ["--federation-config", f"num-supernodes={nodes} client-resources-num-cpus=1"]
     options += ["--run-config", f'study="{study}" run-dir="{run}"']
-    root = Path(__file__).parents[2]
-    try:
-        done = subprocess.run(
+    with local_superlink(study.parent / "flwr-home", env):
+        words = [
             [script("flwr"), "run", ".", "local", "--stream", *options],
-            cwd=root,
-            env=env,
-            capture_output=True,
-            text=True,
-        )
-        listed = subprocess.run(
-            [script("flwr"), "ls", "local", "--format", "json"], env=env, capture_output=True, text=True
-        )
-    finally:
-        _end_local_superlink(env["FLWR_LOCAL_SUPERLINK_HTTP_API_PORT"])
+            [script("flwr"), "ls", "local", "--format", "json"],
+        ]
+        done, listed = (subprocess.run(each, cwd=ROOT, env=env, capture_output=True, text=True) for each in words)
     return done.stdout + done.stderr, json.loads(listed.stdout)["runs"][0]["status"]
-
-
-def _end_local_superlink(port: str) -> None:
-    """Flower leaves it running."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        words = path.read_bytes().split(b"\0") if path.exists() else []
-        if any(word.endswith(b"flower-superlink") for word in words) and port.encode() in words:
-            os.kill(int(path.parent.name), 15)
 
 
 @pytest.mark.slow
