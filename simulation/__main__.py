@@ -1,7 +1,6 @@
 """`python -m simulation RUN`: carry out the study in a run folder, show progress, end everything, say how to resume."""
 
 import argparse
-import json
 import logging
 import re
 import shlex
@@ -139,12 +138,8 @@ def _site_words(run: Path, message: str) -> str:
     words = []
     for reference in re.findall(r"reference ([0-9a-f]{8})", message):
         for path in (run / "sites").glob("*/errors.jsonl"):
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            words += [
-                f"\n  {path.parent.name} ({reference}): {line['error']}"
-                for line in lines
-                if line["reference"] == reference
-            ]
+            told = [line["error"] for line in follow(path, lambda: True) if line["reference"] == reference]
+            words += [f"\n  {path.parent.name} ({reference}): {error}" for error in told]
     return "".join(dict.fromkeys(words))
 
 
