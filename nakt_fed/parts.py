@@ -28,7 +28,7 @@ Style = Literal["mask", "soft", "overlay"]
 Where = Path | str
 
 CONTOUR = (255, 196, 0)
-CONTOUR_SHARE = 1 / 250
+CONTOUR_SHARE = 1 / 150
 """Width of the contour as a share of the picture's shorter side."""
 
 

@@ -139,7 +139,7 @@ class RoundSpec(Part):
     chunk: int = Field(default=64, ge=1, le=4096)
     near: int = Field(default=0, ge=0, le=8)
     in_flight: int = Field(default=2, ge=1, le=64)
-    site_timeout: float = Field(default=3600, gt=0)
+    site_timeout: float = Field(default=43200, gt=0)
     min_sites: int | None = Field(default=None, ge=1)
 
 

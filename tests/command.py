@@ -24,8 +24,18 @@ NETWORK: dict[str, Any] = {"network": "unet", "width": 2}
 RAW: dict[str, Any] = {
     "study": {"name": "tiny", "image_size": SIZE},
     "site": [
-        {"name": "ann", "images": "ann/images", "masks": "ann/masks", "teacher": NETWORK | {"checkpoint": "ann.safetensors"}},
-        {"name": "bob", "images": "bob/images", "masks": "bob/masks", "teacher": NETWORK | {"checkpoint": "bob.safetensors"}},
+        {
+            "name": "ann",
+            "images": "ann/images",
+            "masks": "ann/masks",
+            "teacher": NETWORK | {"checkpoint": "ann.safetensors"},
+        },
+        {
+            "name": "bob",
+            "images": "bob/images",
+            "masks": "bob/masks",
+            "teacher": NETWORK | {"checkpoint": "bob.safetensors"},
+        },
     ],
     "transferal": {"images": ["organ/images"], "views": 1},
     "filter": {"max_entropy": 8.0, "min_target_pixels": 0, "min_kept": 2},
@@ -44,7 +54,9 @@ def write_teachers(folder: Path) -> None:
         save_checkpoint(folder / f"{name}.safetensors", fresh_network(spec, seed), spec, n_images=5, image_size=SIZE)
 
 
-def study_file(folder: Path, change: Callable[[dict[str, Any]], object] = lambda raw: None, name: str = "study.toml") -> Path:
+def study_file(
+    folder: Path, change: Callable[[dict[str, Any]], object] = lambda raw: None, name: str = "study.toml"
+) -> Path:
     """RAW as a file in `folder`, after `change` has done what it likes to it."""
     raw = copy.deepcopy(RAW)
     change(raw)

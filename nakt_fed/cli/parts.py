@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from nakt_fed.cli.words import many, plain_error
+from nakt_fed.cli.words import many
 
 if TYPE_CHECKING:
     from nakt_fed.study import NetworkSpec
@@ -77,7 +77,7 @@ def train(
 
             train_network(images, masks, out, spec, checked, image_size=size, seed=seed, on_epoch=show)
     except KeyboardInterrupt:
-        plain_error("stopped; the same command goes on with the next epoch")
+        click.echo("\nstopped; the same command goes on with the next epoch", err=True)
         sys.exit(130)
     click.echo(f"checkpoint: {out / 'teacher.safetensors'}")
 
@@ -124,7 +124,8 @@ def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | Non
         with table_path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(table)
-            writer.writerows(zip(*table.values(), strict=True))
+            for row in zip(*table.values(), strict=True):
+                writer.writerow(["" if cell != cell else cell for cell in row])  # NaN: a distance that does not exist
     for row in MEASURES:
         click.echo(_measure(*row, table[row[1]]))
 

@@ -98,7 +98,11 @@ def set_(path: str, value: Any) -> Change:
 
 STUDIES: list[tuple[str, Change, list[str]]] = [
     ("misspelt key", set_("student.epoch", 3), ["student.epoch: unknown key", "did you mean 'epochs'?"]),
-    ("misspelt in a list", set_("site.1.teacher.netwrk", "unet"), ["site[1].teacher.netwrk", "did you mean 'network'?"]),
+    (
+        "misspelt in a list",
+        set_("site.1.teacher.netwrk", "unet"),
+        ["site[1].teacher.netwrk", "did you mean 'network'?"],
+    ),
     ("unknown table", set_("colours", {}), ["colours: unknown key"]),
     ("two sites of one name", set_("site.1.name", "ann"), ["two sites are called 'ann'", "give each its own name"]),
     ("size", set_("study.image_size", 50), ["study.image_size", "multiple of 32", "nearest is 64", "got 50"]),
@@ -107,9 +111,17 @@ STUDIES: list[tuple[str, Change, list[str]]] = [
     ("more sites than there are", set_("round.min_sites", 3), ["round.min_sites is 3", "has 2 sites", "lower it"]),
     ("missing folder", set_("site.0.images", "nowhere"), ["site 'ann'", "nowhere is not there", "check the path"]),
     ("empty folder", set_("transferal.images", ["empty"]), ["transferal: folder ", "empty has no picture"]),
-    ("file for a folder", set_("site.0.images", "study.toml"), ["site 'ann'", "study.toml is a file", "give the folder"]),
+    (
+        "file for a folder",
+        set_("site.0.images", "study.toml"),
+        ["site 'ann'", "study.toml is a file", "give the folder"],
+    ),
     ("missing test folder", set_("test.0.masks", "gone"), ["test set 'outside'", "gone is not there"]),
-    ("other architecture", set_("site.0.teacher.width", 3), ["site 'ann'", "holds unet (width 2)", "expected unet (width 3)"]),
+    (
+        "other architecture",
+        set_("site.0.teacher.width", 3),
+        ["site 'ann'", "holds unet (width 2)", "expected unet (width 3)"],
+    ),
     ("unknown network", set_("student.network", "unett"), ["student: unknown network 'unett'", "did you mean 'unet'"]),
     (
         "a network too deep for the size",
@@ -140,7 +152,11 @@ FILES: list[tuple[str, bytes | None, list[str]]] = [
     ("syntax", b"[study]\nname = \n", ["bad.toml is not valid TOML", "line 2", "mend that line"]),
     ("no text", b"\xff\xfe", ["bad.toml is not valid TOML", "utf-8"]),
     ("empty", b"", ["study: missing; add it", "site: missing; add it"]),
-    ("no tables", b"study = 3\nsite = 4\n", ["study: Input should be a valid dictionary", "site: Input should be a valid list"]),
+    (
+        "no tables",
+        b"study = 3\nsite = 4\n",
+        ["study: Input should be a valid dictionary", "site: Input should be a valid list"],
+    ),
 ]
 
 
@@ -182,14 +198,26 @@ def spoil_checkpoint_pickle(place: Path) -> None:
 
 
 DATA: list[tuple[str, Callable[[Path], object], list[str]]] = [
-    ("picture without mask", lambda p: (p / "ann/masks/0001.png").unlink(), ["site 'ann'", "0001.png", "1 of 8 pictures"]),
+    (
+        "picture without mask",
+        lambda p: (p / "ann/masks/0001.png").unlink(),
+        ["site 'ann'", "0001.png", "1 of 8 pictures"],
+    ),
     ("mask of another size", spoil_mask_size, ["site 'bob'", "0003.png has 30×20 pixels", "32×32", "export the mask"]),
-    ("truncated picture", spoil_truncated, ["site 'ann'", "0000.png cannot be read", "replace it by an undamaged copy"]),
+    (
+        "truncated picture",
+        spoil_truncated,
+        ["site 'ann'", "0000.png cannot be read", "replace it by an undamaged copy"],
+    ),
     ("1×1 picture", spoil_speck, ["transferal", "speck.png has 1×1 pixels", "remove it"]),
     ("duplicate pictures", spoil_twins, ["copy.png has the pixels of", "0002.png", 'transferal.duplicates = "drop"']),
     ("truncated checkpoint", spoil_checkpoint_cut, ["site 'bob'", "bob.safetensors is cut off", "copy it again"]),
     ("pickle", spoil_checkpoint_pickle, ["site 'bob'", "bob.safetensors is a pickle", "run any code", "convert it"]),
-    ("missing checkpoint", lambda p: (p / "ann.safetensors").unlink(), ["site 'ann'", "ann.safetensors cannot be read"]),
+    (
+        "missing checkpoint",
+        lambda p: (p / "ann.safetensors").unlink(),
+        ["site 'ann'", "ann.safetensors cannot be read"],
+    ),
 ]
 
 
@@ -241,7 +269,11 @@ def test_a_network_that_answers_nonsense(place: Path, name: str, words: list[str
 
 
 ANSWERS: list[tuple[str, Callable[[Any], Any], str]] = [
-    ("logits", lambda pictures: pictures / 10 - 12.0, "probabilities in 0..1 are expected; does it return logits without sigmoid?"),
+    (
+        "logits",
+        lambda pictures: pictures / 10 - 12.0,
+        "probabilities in 0..1 are expected; does it return logits without sigmoid?",
+    ),
     ("NaN", lambda pictures: np.full(pictures.shape, np.nan), "holds NaN or infinity"),
     ("shape", lambda pictures: np.zeros((len(pictures), 16, 16)), "expected one probability per pixel"),
 ]
@@ -273,7 +305,9 @@ def masks_asked(folder: Path) -> list[dict[str, Any]]:
 def test_everything_is_filtered_out_and_a_mended_filter_goes_on(place: Path) -> None:
     study = study_file(place, set_("filter.min_target_pixels", 384 * 384))
     outcome = run(study)
-    refused(outcome, "only 0 of 14 transferal pictures", "filter.min_kept = 2", "remedies: ", f"nakt run {study} --resume")
+    refused(
+        outcome, "only 0 of 14 transferal pictures", "filter.min_kept = 2", "remedies: ", f"nakt run {study} --resume"
+    )
     asked = masks_asked(outcome.run)
 
     still = resume(outcome.run)
