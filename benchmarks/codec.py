@@ -34,21 +34,21 @@ Masks = NDArray[np.uint8]
 GOAL = 20.0
 DEMO = Path(nakt_fed.__file__).parent / "demo" / "data"
 CHUNK = 64  # masks per message, the default of round.chunk
-MOST = 4 * CHUNK  # masks per site that are looked at
+MOST = 16  # chunks per site that are looked at
 
 
 def masks_of_run(run: Path) -> Masks:
-    """About MOST answers of each site, evenly over the transferal set, (n, H, W) uint8."""
+    """Up to MOST answered chunks of each site, evenly over the transferal set, (n, H, W) uint8."""
     group = zarr.open_group(str(run / "masks.zarr"), mode="r")
-    sites: list[Any] = list(group["masks"].arrays())  # type: ignore[union-attr]
-    done = [np.flatnonzero(group[f"masks_done/{name}"][:]) for name, _ in sites]  # type: ignore[index, arg-type]
-    if not any(map(len, done)):
+    parts = []
+    for name, stack in group["masks"].arrays():  # type: ignore[union-attr]
+        done: Any = group[f"masks_done/{name}"][:]  # type: ignore[index]
+        chunks = [
+            slice(start, start + CHUNK) for start in range(0, len(done), CHUNK) if done[start : start + CHUNK].all()
+        ]
+        parts += [np.asarray(stack[chunk]) for chunk in chunks[:: max(1, -(-len(chunks) // MOST))]]
+    if not parts:
         raise RunError(f"{run} holds no answered mask yet; give a run that got past its masks")
-    parts = [
-        np.asarray(stack.oindex[rows[:: -(-len(rows) // MOST)]])
-        for (_, stack), rows in zip(sites, done, strict=True)
-        if len(rows)
-    ]
     return np.concatenate(parts)
 
 

@@ -1,5 +1,6 @@
 """How long a study will take here: one batch of each network is timed, the rest is multiplication."""
 
+import os
 import time
 from collections.abc import Callable
 
@@ -19,25 +20,25 @@ START_SECONDS = 35
 def estimate_seconds(study: Study, summary: StudySummary) -> dict[str, float]:
     """Seconds per stage on this machine; the sites share it, `sites_at_once` at a time."""
     size, resources = study.study.image_size, study.resources
-    sites = dict(zip(study.site_names, zip(study.site, summary.sites, strict=True), strict=True))
-    at_once = min(resources.sites_at_once, len(sites))
+    sites = [pair for pair in zip(study.site, summary.sites, strict=True) if pair[0].name not in summary.faults]
+    at_once = min(resources.sites_at_once, len(sites), max(1, (os.cpu_count() or 1) // resources.site_threads))
     torch.set_num_threads(resources.site_threads)
     teachers = sum(
         _training(site.teacher.spec(), site.teacher.recipe(), size, counts.train)
-        for site, counts in sites.values()
+        for site, counts in sites
         if not counts.checkpoint
     )
     questions = summary.pictures + sum(summary.tests.values())
-    answers = sum(_answer(site.teacher.spec(), size) * questions for site, _ in sites.values())
+    answers = sum(_answer(site.teacher.spec(), size) * questions for site, _ in sites)
     torch.set_num_threads(resources.student_threads)
     student = _training(study.student.spec(), study.student.recipe(), size, summary.pictures)
     few = _training(study.student.spec(), study.fine_tune.recipe(), size, summary.fine_tune) if study.fine_tune else 0.0
     stages = {
-        "start-up": float(START_SECONDS),
+        "start of Flower and Ray": float(START_SECONDS),
         "teachers": teachers / at_once,
         "masks": answers / at_once,
         "student": student,
-        "fine_tune": few,
+        "fine-tuning": few,
     }
     return {name: seconds for name, seconds in stages.items() if seconds}
 

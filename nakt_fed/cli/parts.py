@@ -120,14 +120,14 @@ def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | Non
     from nakt_fed.parts import evaluate_folder
 
     table = evaluate_folder(checkpoint, images, masks, network=spec)
+    for row in MEASURES:
+        click.echo(_measure(*row, table[row[1]]))
     if table_path:
         with table_path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(table)
             for row in zip(*table.values(), strict=True):
                 writer.writerow(["" if cell != cell else cell for cell in row])  # NaN: a distance that does not exist
-    for row in MEASURES:
-        click.echo(_measure(*row, table[row[1]]))
 
 
 def _measure(name: str, key: str, unit: str, factor: int, values: Any) -> str:
