@@ -89,7 +89,9 @@ def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
     for test in means.get("student", {}):
         best_teacher = max(means[model][test] for model in means if model.startswith("teacher:"))
         against = {"best_teacher": best_teacher, "ensemble": means["ensemble"][test]}
-        table[test] = {name: ktc(means["student"][test], value) if value > 0 else None for name, value in against.items()}
+        table[test] = {
+            name: ktc(means["student"][test], value) if value > 0 else None for name, value in against.items()
+        }
     return table
 
 

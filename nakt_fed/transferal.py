@@ -88,7 +88,7 @@ def without_twins(
     if twins and not drop:
         first, second = (files[index][1] for index in twins[0][:2])
         raise DataError(
-            f"{sum(len(group) - 1 for group in twins)} transferal pictures are there twice, e.g. {second} has the pixels of {first}; "
+            f"{second} has the pixels of {first} (duplicates in the transferal set: {sum(map(len, twins)) - len(twins)}); "
             'remove them, or set transferal.duplicates = "drop"'
         )
     kept = sorted(group[0] for group in places.values())

@@ -48,7 +48,7 @@ def main() -> None:
 
     any_letters()
     try:
-        cli(standalone_mode=False)
+        cli(prog_name="nakt", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         sys.exit(130)

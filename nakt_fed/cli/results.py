@@ -19,19 +19,18 @@ NO_BREAK = "\u00a0"
 def print_results(run: Path, console: Console | None = None) -> None:
     """The Dice table of a finished run, how much was kept and moved, and where the report is."""
     console = console or Console(highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDE
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     tests = list(next(iter(results["dice"].values()), {}))
     if tests:
         console.print("\nDice on the test sets, mean ± std over pictures, in %")
-        console.print(dice_table(results["dice"], tests), width=None if console.is_terminal else WIDE)
-    for site, reason in results["set_aside"].items():
-        console.print(f"! without site {site}: {reason}", soft_wrap=True, markup=False)
+        console.print(dice_table(results["dice"], tests))
     shared, back = results["transferal"], size(results["bytes"]["back"])
-    console.print(
-        f"{shared['kept']} of {many(shared['images'], 'transferal picture')} kept; {back} of masks came back",
-        soft_wrap=True,
-    )
-    console.print(f"report: {run / 'report.html'}", soft_wrap=True, markup=False)
+    lines = [f"! without site {site}: {reason}" for site, reason in results["set_aside"].items()]
+    lines.append(f"{shared['kept']} of {many(shared['images'], 'transferal picture')} kept; {back} of masks came back")
+    lines.append(f"report: {run / 'report.html'}")
+    console.print("\n".join(lines), soft_wrap=True, markup=False)
 
 
 def dice_table(dice: dict[str, Any], tests: list[str]) -> Table:

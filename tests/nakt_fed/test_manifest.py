@@ -122,6 +122,12 @@ def test_other_preprocessing_is_refused_although_the_hash_fits() -> None:
         Manifest.from_json(other.to_json())
 
 
+def test_another_version_is_told_as_such() -> None:
+    document = changed(json.loads(PLAIN.to_json()), ("version",), 2)
+    with pytest.raises(DataError, match=r"manifest of version 2 .*; this side knows version 1 .*run the same nakt-fed"):
+        Manifest.from_json(json.dumps(document))
+
+
 def test_views_that_do_not_fit_the_pictures_are_refused_although_the_hash_fits() -> None:
     other = Manifest(PLAIN.ids, PLAIN.hashes, 64, ViewScheme(7, 1, 0.7))
     with pytest.raises(DataError, match="lists 3 pictures, which does not fit its views"):

@@ -131,6 +131,23 @@ def test_killed_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert run(tmp_path / "b")[0] == undisturbed
 
 
+def test_dropout_too_is_the_same_after_a_kill(tmp_path: Path) -> None:
+    """What it draws comes from the epoch's seed, not from where the generator happens to be."""
+
+    def trained(folder: Path, on_epoch: Callable[[EpochLog], None] | None = None) -> str:
+        model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.Dropout(0.5), nn.Conv2d(4, 1, 1))
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, 0.1)
+        fit(model, TRAIN, recipe(epochs=2), folder=folder, seed=5, on_epoch=on_epoch)
+        return weights_hash(model)
+
+    undisturbed = trained(tmp_path / "a")
+    with pytest.raises(Killed):
+        trained(tmp_path / "b", kill_at_epoch(1))
+    torch.rand(7)
+    assert trained(tmp_path / "b") == undisturbed
+
+
 def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
     first, history = run(tmp_path)
     second, again = run(tmp_path, on_epoch=kill_at_epoch(1))
