@@ -69,6 +69,7 @@ def _private_ray() -> dict[str, str]:
     """Ray's ports take orders from whoever reaches them: listen on 127.0.0.1 alone, and obey who knows a secret."""
     return {
         LOCAL_ONLY: "0",
+        "RAY_worker_niceness": "0",  # 15 otherwise: beside anything else that works the training would stand still
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         **({"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}),

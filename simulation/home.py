@@ -100,6 +100,7 @@ def _ray(home: Path, user: Mapping[str, str]) -> dict[str, str]:
         **({} if user.get("RAY_ADDRESS") else secret),
         "RAY_TMPDIR": str(home),  # also hides a cluster of `ray start`, which ray.init would join
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # 15 otherwise: beside anything else that works the sites would stand still
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # its one effect: everything listens on 127.0.0.1
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # an actor without a GPU of its own still sees the machine's
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",

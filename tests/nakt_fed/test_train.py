@@ -232,6 +232,30 @@ def test_the_running_average_follows_the_weights() -> None:
     assert slow.running_mean.tolist() == [5.0]  # type: ignore[union-attr, operator]
 
 
+def test_the_running_average_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Added up from the weights after each of the 2 · 2 steps; the training itself goes on with the weights."""
+    steps: list[torch.Tensor] = []
+    real = train._step
+
+    def flat(model: nn.Module) -> torch.Tensor:
+        return torch.cat([parameter.detach().double().flatten() for parameter in model.parameters()])
+
+    def step(wrapped: nn.Module, *rest: Any) -> torch.Tensor:
+        loss = real(wrapped, *rest)
+        steps.append(flat(wrapped))
+        return loss
+
+    monkeypatch.setattr(train, "_step", step)
+    model = fresh()
+    expected = flat(model)
+    fit(model, TRAIN, recipe(epochs=2, ema=0.75, keep="last"), folder=tmp_path, seed=5)
+    assert len(steps) == 4
+    for weights in steps:
+        expected = 0.75 * expected + 0.25 * weights
+    torch.testing.assert_close(flat(model), expected, atol=1e-6, rtol=0)
+    assert not torch.allclose(flat(model), steps[-1], atol=1e-4)
+
+
 def test_learning_rates() -> None:
     """Half a cosine: whole, 3/4 after a third (cos 60° = 1/2), half at half, 1/4 after two thirds."""
     cosine = recipe(learning_rate=0.4, schedule="cosine")

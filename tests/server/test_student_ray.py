@@ -103,6 +103,7 @@ def test_killed_worker_and_killed_training_go_on(tmp_path: Path) -> None:
         training = pool.submit(fit_student, job)
         wait_for(lambda: training.done() or 2 in epochs(job))
         [worker] = find("ray::RayTrainWorker")
+        assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, 0)
         os.kill(worker, signal.SIGKILL)
         wait_for(lambda: training.done() or 4 in epochs(job))
         assert worker not in find("ray::RayTrainWorker")
