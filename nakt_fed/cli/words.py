@@ -21,14 +21,16 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people, to two digits or so.
+    """Seconds for people, to two or three digits.
 
-    >>> duration(42.3), duration(700), duration(9000)
-    ('42 s', '12 min', '2 h 30 min')
+    >>> duration(42.3), duration(125), duration(700), duration(9000)
+    ('42 s', '2 min 05 s', '11 min', '2 h 30 min')
     """
     if seconds < 99.5:
         return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 10:
+        return f"{minutes} min {rest:02d} s"
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 

@@ -224,7 +224,15 @@ def test_size(number: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (99, "99 s"), (99.7, "2 min"), (3540, "59 min"), (6000, "1 h 40 min"), (90_000, "25 h 00 min")],
+    [
+        (0.4, "0 s"),
+        (99, "99 s"),
+        (99.7, "1 min 40 s"),
+        (125, "2 min 05 s"),
+        (3540, "59 min"),
+        (6000, "1 h 40 min"),
+        (90_000, "25 h 00 min"),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text

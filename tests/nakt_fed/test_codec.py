@@ -27,7 +27,7 @@ def stacks(draw: st.DrawFn) -> Gray:
 @given(stacks())
 @settings(max_examples=80, deadline=None)
 def test_lossless(stack: Gray) -> None:
-    back = decode(encode(stack), stack.shape)  # type: ignore[arg-type]
+    back = decode(encode(stack), stack.shape)
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, stack)
 
@@ -35,7 +35,7 @@ def test_lossless(stack: Gray) -> None:
 @given(stacks(), st.integers(1, 8))
 @settings(max_examples=80, deadline=None)
 def test_near_lossless_keeps_its_bound(stack: Gray, near: int) -> None:
-    back = decode(encode(stack, near), stack.shape)  # type: ignore[arg-type]
+    back = decode(encode(stack, near), stack.shape)
     assert np.abs(back.astype(int) - stack).max(initial=0) <= near
 
 
@@ -141,7 +141,7 @@ def wrapped(frame: bytes) -> bytes:
         struct.pack("<4sIII", b"NKT1", 1, 8, 8) + struct.pack("<I", 2**32 - 1),
         wrapped(frame_with_size(60000, 60000)),
         wrapped(frame_with_size(60000, 60000, hide=True)),
-        wrapped(imagecodecs.jpegls_encode(np.zeros((4000, 4000), np.uint8))),
+        wrapped(bytes(imagecodecs.jpegls_encode(np.zeros((4000, 4000), np.uint8)))),
     ],
     ids=["head", "length", "frame", "hidden", "honest frame of another size"],
 )
@@ -156,9 +156,8 @@ def test_a_huge_claim_allocates_nothing(blob: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [np.zeros((8, 8), np.uint16), np.zeros((8, 8, 3), np.uint8)], ids=["16 bits", "three channels"]
+    "other", [np.full((8, 8), 1000, np.uint16), np.full((8, 8, 3), 1, np.uint8)], ids=["16 bits", "three channels"]
 )
 def test_frames_of_another_kind_are_refused(other: NDArray[np.generic]) -> None:
-    other = other + np.uint8(1) if other.ndim == 3 else other + np.uint16(1000)
     with pytest.raises(AnswerError, match="frame 0 of the coded masks is damaged or not 8×8 JPEG-LS"):
-        decode(wrapped(imagecodecs.jpegls_encode(other)), (1, 8, 8))
+        decode(wrapped(bytes(imagecodecs.jpegls_encode(other))), (1, 8, 8))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nakt_fed import run_tests
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.ledger import Ledger
@@ -56,6 +57,18 @@ def test_dice_is_that_of_the_stored_masks(whole: Path, folders: Path, results: d
     assert row["n"] == len(expected) == 3
     assert row["mean"] == pytest.approx(sum(expected) / 3)
     assert row["std"] == pytest.approx((sum((value - row["mean"]) ** 2 for value in expected) / 3) ** 0.5)
+
+
+def test_a_target_begins_at_128(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """127 / 255 is less than one half, 128 / 255 is more."""
+    study = whole_study(folders)
+    tests = run_tests.test_sets(study, tmp_path)
+    truth = tests["outside"].truth
+    answers = {"at the edge": np.where(truth, 128, 127), "below": np.where(truth, 127, 126)}
+    monkeypatch.setattr(run_tests, "_answers", lambda *_: answers.items())
+    table = run_tests.all_dice(study, tmp_path, tests, {})
+    assert table["at the edge"]["outside"].tolist() == [1, 1, 1]
+    assert table["below"]["outside"].tolist() == [0, 0, 0]
 
 
 def test_ensemble_is_the_weighted_mean_of_the_teachers(whole: Path, results: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def site(name: str, **keys: Any) -> dict[str, Any]:
     return {"name": name, "images": f"{name}/images", "masks": f"{name}/masks", "teacher": UNET, **keys}
 
 
-ASKED = {
+ASKED: dict[str, dict[str, Any]] = {
     "study.seed": {"study": {"seed": 4}},
     "study.image_size": {"study": {"image_size": 64}},
     "site[1].teacher.epochs": {"site": [site("ann"), site("bob", teacher={**UNET, "epochs": 9})]},
@@ -33,12 +33,14 @@ ASKED = {
     "round.chunk": {"round": {"chunk": 9}},
     "round.near": {"round": {"near": 1}},
 }
-LEARNED = {
+LEARNED: dict[str, dict[str, Any]] = {
     "filter.max_entropy": {"filter": {"max_entropy": 7.0}},
     "fusion.weighting": {"fusion": {"weighting": "n_images"}},
     "student.epochs": {"student": {**UNET, "epochs": 9}},
 }
-TUNED = {"fine_tune.epochs": {"fine_tune": {"images": "few/images", "masks": "few/masks", "epochs": 9}}}
+TUNED: dict[str, dict[str, Any]] = {
+    "fine_tune.epochs": {"fine_tune": {"images": "few/images", "masks": "few/masks", "epochs": 9}}
+}
 ALWAYS = [
     {"round": {"site_timeout": 5.0}},
     {"round": {"in_flight": 7}},

@@ -274,10 +274,11 @@ def test_a_file_in_a_folder_with_spaces_and_umlauts(tmp_path: Path) -> None:
 def test_a_part_of_its_own_follows_the_same_rules() -> None:
     network, recipe, size = checked_parts({"network": "unet"}, {"epochs": 3}, 64)
     assert (network.network, recipe.epochs, size) == ("unet", 3, 64)
-    for bad in [
+    parts: list[tuple[dict[str, Any], dict[str, Any], int]] = [
         ({"network": "unet", "width": 1}, {}, 64),
         ({"network": "unet"}, {"epochs": 0}, 64),
         ({"network": "unet"}, {}, 65),
-    ]:
+    ]
+    for bad in parts:
         with pytest.raises(StudyError, match=r"this cannot be trained:\n  (width|epochs|image_size): "):
             checked_parts(*bad)

@@ -229,7 +229,7 @@ def test_the_running_average_follows_the_weights() -> None:
         fast.running_mean.fill_(5.0)  # type: ignore[union-attr]
     train._follow(slow, fast, 0.9)
     assert slow.weight.tolist() == pytest.approx([1.1])
-    assert slow.running_mean.tolist() == [5.0]  # type: ignore[union-attr, operator]
+    assert slow.running_mean.tolist() == [5.0]  # type: ignore[union-attr]
 
 
 def test_the_running_average_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from nakt_fed.errors import StudyError
 from nakt_fed.study import FusionSpec
 from nakt_fed.weighting import site_weights
 
-CARDS = {
+CARDS: dict[str, dict[str, float | None]] = {
     "ann": {"n_images": 30, "validation_dice": 0.8},
     "bob": {"n_images": 10, "validation_dice": 0.4},
     "cleo": {"n_images": 0, "validation_dice": None},
@@ -42,6 +42,6 @@ def test_fixed_weights_are_shared_among_those_who_answered() -> None:
 
 @pytest.mark.parametrize(("weighting", "field"), [("n_images", "n_images"), ("validation", "validation_dice")])
 def test_a_silent_site_is_named(weighting: str, field: str) -> None:
-    fusion = FusionSpec(weighting=weighting)  # type: ignore[arg-type]
+    fusion = FusionSpec(weighting=weighting)
     with pytest.raises(StudyError, match=rf"needs {field} of every site, but \['cleo'\] give none .* \"uniform\""):
         site_weights(fusion, of("ann", "cleo"))
