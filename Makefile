@@ -10,11 +10,11 @@ demo: setup
 small-demo: setup
 	$(BIN)/nakt run nakt_fed/demo/small.toml
 
-test: setup
-	$(BIN)/python -m pytest
+test: fast
+	$(BIN)/python -m pytest -m slow
 
 fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal
 
 setup: .venv/installed
 

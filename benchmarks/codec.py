@@ -26,7 +26,8 @@ from nakt_fed.errors import RunError
 from nakt_fed.predict import soft_masks
 from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
-from nakt_fed.train import EpochLog, fit
+from nakt_fed.train import fit
+from nakt_fed.training_state import EpochLog
 
 from .common import RESNET, Row, interleaved, seconds, show
 

@@ -51,8 +51,11 @@ class WeightedSum:
         """Add one site's soft masks (n, H, W) uint8 with its fixed-point weight; all weights together are 65536 at the most."""
         assert soft.shape == self.products.shape
         assert 0 <= weight <= ONE - self.weight
-        for total, mask in zip(self.products, soft, strict=True):  # one picture at a time stays in the cache
-            total += np.multiply(mask, np.uint32(weight), dtype=np.uint32)
+        if self.weight == 0:  # all zeros until now: no need to read them
+            np.multiply(soft, np.uint32(weight), out=self.products)
+        else:
+            for total, mask in zip(self.products, soft, strict=True):  # one picture at a time stays in the cache
+                total += np.multiply(mask, np.uint32(weight), dtype=np.uint32)
         self.weight += weight
         return self
 

@@ -22,7 +22,8 @@ from nakt_fed.predict import BATCH, soft_masks
 from nakt_fed.seeds import draw
 from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
-from nakt_fed.train import EpochLog, fit
+from nakt_fed.train import fit
+from nakt_fed.training_state import EpochLog
 
 Style = Literal["mask", "soft", "overlay"]
 Where = Path | str

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from nakt_fed.events import EventLog
-from nakt_fed.train import EpochLog
+from nakt_fed.training_state import EpochLog
 
 
 def epoch_reporter(events: EventLog | None, who: str, epochs: int) -> Callable[[EpochLog], None]:

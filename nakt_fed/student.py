@@ -18,7 +18,8 @@ from nakt_fed.store import open_group
 from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.team import ALONE, Team
-from nakt_fed.train import EpochLog, fit
+from nakt_fed.train import fit
+from nakt_fed.training_state import EpochLog
 
 IN_MEMORY = 2 * 2**30
 """A pseudo-annotated set up to this many bytes is held in memory while training; a larger one is read batch by batch."""

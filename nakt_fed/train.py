@@ -1,16 +1,12 @@
 """The one training loop, for teachers, student and fine-tuning: Adam, Dice + BCE, resumable at every epoch."""
 
 import copy
-import csv
 import hashlib
-import io
 import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,34 +22,7 @@ from nakt_fed.predict import normalise, probabilities
 from nakt_fed.seeds import draw
 from nakt_fed.study import Recipe
 from nakt_fed.team import ALONE, Team
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """One row of history.csv. `loss` is the mean over the epoch's batches of the leading worker."""
-
-    epoch: int
-    loss: float
-    validation_dice: float | None
-    learning_rate: float
-    seconds: float
-
-
-@dataclass
-class State:
-    """All that changes while training; what `last.pt` holds."""
-
-    model: nn.Module
-    average: nn.Module | None
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    history: list[EpochLog]
-    best: float = -1.0
-
-    @property
-    def answer(self) -> nn.Module:
-        """The network that is evaluated and kept: the running average of the weights where there is one."""
-        return self.average or self.model
+from nakt_fed.training_state import EpochLog, State, finish, keep, resume, settle
 
 
 def fit(
@@ -86,18 +55,18 @@ def fit(
     device = team.pick_device()
     state = _start(model, recipe, device)
     mark = _fingerprint(model, train, recipe, seed)
-    _resume(state, folder, mark, device)
+    resume(state, folder, mark, device)
     wrapped = team.wrap(state.model)
     for epoch in range(len(state.history) + 1, recipe.epochs + 1):
         log = _epoch(wrapped, state, train, validation, recipe, seed, epoch, team, device)
         state.history.append(log)
         if team.leads:
-            _keep(state, folder, mark)
+            keep(state, folder, mark)
         if on_epoch:
             on_epoch(log)
     if team.leads:
-        _save(_parts(state, mark, optimizer=False), folder / "last.pt")
-    _settle(state, folder, recipe, device)
+        finish(state, folder, mark)
+    settle(state, folder, recipe, device)
     return state.history
 
 
@@ -106,7 +75,7 @@ def _start(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False) if recipe.ema else None
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported())
-    return State(model, average, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate), scaler, [])
+    return State(model, average, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True), scaler, [])
 
 
 def _epoch(
@@ -184,70 +153,3 @@ def _fingerprint(model: nn.Module, train: PictureSet, recipe: Recipe, seed: int)
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     text = json.dumps([recipe.model_dump(mode="json"), seed, train.ids, list(train.images.shape), shapes])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _keep(state: State, folder: Path, mark: str) -> None:
-    """history.csv, best.pt when this epoch is the best, and last.pt as the last act, so that a kill loses one epoch at most."""
-    folder.mkdir(parents=True, exist_ok=True)
-    score = state.history[-1].validation_dice
-    if score is not None and score > state.best:
-        state.best = score
-        _save(state.answer.state_dict(), folder / "best.pt")
-    write_history(state.history, folder / "history.csv")
-    _save(_parts(state, mark), folder / "last.pt")
-
-
-def _parts(state: State, mark: str, optimizer: bool = True) -> dict[str, Any]:
-    """What last.pt holds; a finished training needs no optimizer any more (two thirds of the bytes)."""
-    parts: dict[str, Any] = {"model": state.model.state_dict(), "best": state.best, "mark": mark}
-    parts["history"] = [asdict(log) for log in state.history]
-    parts |= {"average": state.average.state_dict()} if state.average else {}
-    parts |= {"optimizer": state.optimizer.state_dict(), "scaler": state.scaler.state_dict()} if optimizer else {}
-    return parts
-
-
-def _save(value: Any, path: Path) -> None:
-    content = io.BytesIO()
-    torch.save(value, content)  # straight to a full disk it would raise an error that does not say so
-    part = path.with_suffix(".part")
-    part.write_bytes(content.getbuffer())
-    part.replace(path)
-
-
-def _resume(state: State, folder: Path, mark: str, device: torch.device) -> None:
-    if not (folder / "last.pt").exists():
-        return
-    saved = torch.load(folder / "last.pt", map_location=device, weights_only=True)
-    if saved["mark"] != mark:
-        raise RunError(
-            f"{folder} holds a training of another network, with another recipe or seed, or on other pictures; "
-            "take another folder, or delete its last.pt"
-        )
-    state.model.load_state_dict(saved["model"])
-    if "optimizer" in saved:
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.scaler.load_state_dict(saved["scaler"])
-    if state.average is not None:
-        state.average.load_state_dict(saved["average"])
-    state.best = saved["best"]
-    state.history = [EpochLog(**log) for log in saved["history"]]
-
-
-def _settle(state: State, folder: Path, recipe: Recipe, device: torch.device) -> None:
-    """Put the weights that are kept into the model."""
-    chosen = state.answer.state_dict()
-    if recipe.keep == "best" and state.best >= 0:  # else there is no best.pt, or one of an earlier training
-        chosen = torch.load(folder / "best.pt", map_location=device, weights_only=True)
-    state.model.load_state_dict(chosen)
-    state.model.eval()
-
-
-def write_history(history: list[EpochLog], path: Path) -> None:
-    """history.csv: one row per epoch; an empty cell where there was no validation."""
-    with path.open("w", newline="") as file:
-        table = csv.DictWriter(file, list(EpochLog.__dataclass_fields__))
-        table.writeheader()
-        table.writerows(
-            {**asdict(log), "validation_dice": "" if log.validation_dice is None else log.validation_dice}
-            for log in history
-        )

@@ -18,7 +18,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog
 from nakt_fed.progress import epoch_reporter
 from nakt_fed.student import StudentJob
-from nakt_fed.train import EpochLog
+from nakt_fed.training_state import EpochLog
 
 from . import ray_worker, storage
 

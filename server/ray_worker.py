@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.student import StudentJob, train_student
 from nakt_fed.team import Team
-from nakt_fed.train import EpochLog
+from nakt_fed.training_state import EpochLog
 
 from . import storage
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nakt_fed.errors import NaktError, RunError
+from nakt_fed.events import EventLog
 from nakt_fed.processes import guarded
 from nakt_fed.student import StudentJob
 
@@ -39,6 +40,7 @@ def fit_student(job: StudentJob) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="nakt-", dir=_short_folder()))
     (scratch / "job.json").write_text(job.model_dump_json(), encoding="utf-8")
+    EventLog(job.events).emit("note", message="Ray starts; the first epoch follows")
     log = job.out / "student.log"
     command = [sys.executable, "-m", __name__, str(scratch / "job.json")]
     with log.open("wb") as sink, guarded(command, env=environment(job, scratch), sink=sink, remove=scratch) as child:
@@ -77,7 +79,9 @@ def _private_ray() -> dict[str, str]:
 
 
 def _short_folder() -> str:
-    return tempfile.gettempdir() if len(tempfile.gettempdir()) <= LONGEST_TEMP else "/tmp"
+    """Under Flower its private home, which Flower's guard removes even when ours is killed; else where temporary files go."""
+    folders = (os.environ.get("RAY_TMPDIR"), tempfile.gettempdir())
+    return next((folder for folder in folders if folder and len(folder) <= LONGEST_TEMP), "/tmp")
 
 
 def _failure(code: int, log: Path) -> str:

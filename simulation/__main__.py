@@ -96,6 +96,7 @@ def _carry_out(study: Study, options: argparse.Namespace, on_event: Callable[[di
     if options.engine == "flower":
         from .flower import run_flower
 
+        print("› Flower starts", flush=True)
         run_flower(options.run / "study.toml", options.run, options.verbose, on_event)
     else:
         _in_process(study, options.run, on_event)

@@ -1,11 +1,15 @@
 """Fixtures that several test modules share; what they build is in `tests/tiny.py`."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes that spin two threads each would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

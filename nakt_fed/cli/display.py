@@ -121,9 +121,13 @@ class Display:
         self.bar(event["who"], "epoch", event["epoch"], event["epochs"], epoch_text(event))
 
     def _site(self, event: dict[str, Any]) -> None:
-        if event["set"] == "transferal" or event["request"] == "masks":
-            keep = event["set"] == "transferal" and event["request"] == "masks"
+        shared = event["set"] == "transferal"
+        if shared or (self.live and event["request"] == "masks"):  # a line per test set and site would be noise
+            keep = shared and event["request"] == "masks"
             self.bar(event["site"], "chunk", event["chunks"], event["of"], site_text(event), keep=keep)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self._say(f"  {event['message']}")
 
     def _warning(self, event: dict[str, Any]) -> None:
         self._say(f"! {event['message']}")

@@ -13,7 +13,7 @@ from nakt_fed.cli.words import many
 
 if TYPE_CHECKING:
     from nakt_fed.study import NetworkSpec
-    from nakt_fed.train import EpochLog
+    from nakt_fed.training_state import EpochLog
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)

@@ -69,7 +69,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     ]
 
 
-def test_chunks_of_test_sets_are_one_line_each() -> None:
+def test_chunks_of_test_sets_make_no_lines() -> None:
     sent = [chunk(number, request="pictures") for number in (1, 2, 3, 4)]
     answered = [chunk(number) for number in (1, 2, 3, 4)]
     test = [chunk(number, 2, name="test-outside", request=kind) for kind in ("pictures", "masks") for number in (1, 2)]
@@ -79,7 +79,6 @@ def test_chunks_of_test_sets_are_one_line_each() -> None:
         "  ann  chunk 2/4  masks back, 100 pictures/s, 3.0 kB",
         "  ann  chunk 3/4  masks back, 100 pictures/s, 4.5 kB",
         "  ann  chunk 4/4  masks back, 100 pictures/s, 6.0 kB",
-        "  ann  chunk 2/2  masks back (test set outside), 100 pictures/s, 3.0 kB",
     ]
 
 
@@ -94,11 +93,14 @@ def test_a_line_appears_when_it_was_silent_for_long(monkeypatch: pytest.MonkeyPa
     assert numbers == ["1", "8", "15", "22", "29", "36", "43", "50"]
 
 
-def test_warnings_and_short_stages_and_unknown_events() -> None:
+def test_warnings_notes_short_stages_and_unknown_events() -> None:
     warning = {"kind": "warning", "message": "site ann is set aside: [bold]:x:"}
-    assert shown(plain(), begins("fusion"), warning, {"kind": "weather"}, done("fusion", 0.4)).splitlines() == [
+    note = {"kind": "note", "message": "Ray starts"}
+    events = begins("fusion"), warning, {"kind": "weather"}, note, done("fusion", 0.4)
+    assert shown(plain(), *events).splitlines() == [
         "› fusion and filter",
         "! site ann is set aside: [bold]:x:",
+        "  Ray starts",
     ]
 
 

@@ -199,10 +199,8 @@ class TestStudies:
     @pytest.mark.parametrize(
         ("fusion", "weights"),
         [
-            ({}, {"ann": 0.5, "bob": 0.5}),
             ({"weighting": "n_images"}, {"ann": 0.25, "bob": 0.75}),
             ({"weighting": "validation"}, {"ann": 0.75, "bob": 0.25}),
-            ({"weighting": "fixed", "weights": {"ann": 7, "bob": 1}}, {"ann": 0.875, "bob": 0.125}),
         ],
     )
     def test_weighting_reaches_pseudo_masks_and_ensemble(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from nakt_fed import train
+from nakt_fed import train, training_state
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.errors import DataError, RunError
@@ -19,7 +19,8 @@ from nakt_fed.predict import probabilities
 from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.team import Team
-from nakt_fed.train import EpochLog, fit, learning_rate
+from nakt_fed.train import fit, learning_rate
+from nakt_fed.training_state import EpochLog
 
 PICTURES = synthetic_set(10, 32, seed=4)
 TRAIN, VALIDATION = PICTURES.subset(range(7)), PICTURES.subset(range(7, 10))
@@ -123,9 +124,11 @@ def test_killed_within_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         if where == "augment":
             patch.setattr(train, "augment", counted(train.augment, lambda *_: True, at=4))
         elif where == "history.csv":
-            patch.setattr(train, "write_history", counted(train.write_history, lambda *_: True, at=2))
+            patch.setattr(training_state, "write_history", counted(training_state.write_history, lambda *_: True, at=2))
         else:
-            patch.setattr(train, "_save", counted(train._save, lambda _, path: path.name == where, at=1))
+            patch.setattr(
+                training_state, "_save", counted(training_state._save, lambda _, path: path.name == where, at=1)
+            )
         with pytest.raises(Killed):
             run(tmp_path / "b")
     assert run(tmp_path / "b")[0] == undisturbed

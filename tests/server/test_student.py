@@ -112,7 +112,14 @@ def test_last_state_is_published_last(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_short_folder_for_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", "/a/very/long/temporary/folder/of/a/cluster")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
     assert _short_folder() == "/tmp"
+    monkeypatch.setenv("RAY_TMPDIR", "/another/very/long/folder/of/a/cluster")
+    assert _short_folder() == "/tmp"
+    monkeypatch.setenv(
+        "RAY_TMPDIR", "/tmp/nakt-a1b2c3d4"
+    )  # Flower's home: its guard removes it even when ours is killed
+    assert _short_folder() == "/tmp/nakt-a1b2c3d4"
 
 
 def test_place_tells_runs_and_students_apart(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from nakt_fed.student import StudentJob
 from nakt_fed.study import NetworkSpec
 from server.student import fit_student
 from tests.server.jobs import ROOT, epochs, in_process, last_loss, make_job, same_weights, wait_for
+from tests.watch import command, started
 
 pytestmark = [
     pytest.mark.slow,
@@ -40,21 +41,14 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     monkeypatch.setenv("TMPDIR", folder)
     monkeypatch.setattr(tempfile, "tempdir", folder)
     yield
-    assert not below(os.getpid())
+    assert not started()
     assert not list(Path(folder).glob("nakt-*"))
     shutil.rmtree(folder)
 
 
-def command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
 def find(part: str) -> list[int]:
     """Processes that this one has started, directly or not, by their command line."""
-    return [pid for pid in below(os.getpid()) if part in command(pid)]
+    return [pid for pid in started() if part in command(pid)]
 
 
 def start_network(path: Path) -> Path:
@@ -111,7 +105,7 @@ def test_killed_worker_and_killed_training_go_on(tmp_path: Path) -> None:
         os.kill(child, signal.SIGKILL)
         with pytest.raises(RunError, match="was ended by SIGKILL"):
             training.result()
-    assert not below(os.getpid())
+    assert not started()
     fit_student(job)
     told = epochs(job)
     assert told == sorted(told)
@@ -140,11 +134,11 @@ def test_nothing_outlives_the_starter(tmp_path: Path, number: signal.Signals) ->
     job = make_job(tmp_path, pictures=240, epochs=200)
     with subprocess.Popen(starter(job), cwd=ROOT) as process:
         wait_for(lambda: epochs(job) or process.poll() is not None)
-        started = below(process.pid)
-        assert len(started) > 8
+        children = below(process.pid)
+        assert len(children) > 8
         process.send_signal(number)
         process.wait(60)
-    wait_for(lambda: not started & parents().keys(), 30)
+    wait_for(lambda: not children & parents().keys(), 30)
 
 
 BUSY = """

@@ -15,7 +15,7 @@ import nakt_fed
 from nakt_fed.errors import RunError
 from nakt_fed.study import Study, parse_study
 from simulation.flower import federation, run_app
-from tests.simulation.watch import family, survivors
+from tests.watch import family, survivors
 
 FAKE_APP = Path(__file__).parent / "fake_app"
 TWO_NODES = {

@@ -14,12 +14,13 @@ import pytest
 import zarr
 
 from nakt_fed.data.synthetic import synthetic_set, write_folder
-from nakt_fed.processes import below, guarded
+from nakt_fed.processes import guarded
 from nakt_fed.study import dump_study, load_study
 from simulation.flower import run_flower
 from simulation.home import free_port
 from simulation.oracle import run_in_process
 from simulation.superlink import script
+from tests.watch import started
 
 ROOT = Path(__file__).parents[2]
 SITE = """
@@ -87,7 +88,7 @@ def test_flower_gives_what_the_oracle_gives(study: Path) -> None:
     assert kinds[-1] == "done"
     assert {"stage", "epoch", "site"} <= set(kinds)
     assert (run / "report.html").exists()
-    assert below(os.getpid()) == set()
+    assert started() == set()
 
 
 def users_environment(home: Path) -> dict[str, str]:

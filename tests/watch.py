@@ -1,5 +1,6 @@
-"""Which processes belong to a run, and which of them are still there (Linux)."""
+"""Which processes a test has started, and which of them are still there (Linux)."""
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +16,23 @@ def born(pid: int) -> int | None:
     return None
 
 
+def command(pid: int) -> str:
+    """A process's command line; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def started() -> set[int]:
+    """All descendants of this process, but Python's own resource tracker: it lives as long as this process does."""
+    return {pid for pid in below(os.getpid()) if "multiprocessing.resource_tracker" not in command(pid)}
+
+
 def family(pid: int) -> dict[int, int]:
     """All descendants of a process with the time of their birth: a process number alone may be used again."""
-    return {child: time for child in below(pid) if (time := born(child)) is not None}
+    known = below(pid) if pid != os.getpid() else started()
+    return {child: time for child in known if (time := born(child)) is not None}
 
 
 def survivors(known: dict[int, int], patience: float = 0) -> list[str]:
@@ -27,4 +42,4 @@ def survivors(known: dict[int, int], patience: float = 0) -> list[str]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
-    return [f"{pid} {Path(f'/proc/{pid}/cmdline').read_text()[:120]}" for pid in left]
+    return [f"{pid} {command(pid)[:120]}" for pid in left]
