@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from nakt_fed.study import Study, dump_study, parse_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import dump_study, parse_study
 
 
 @dataclass(frozen=True)

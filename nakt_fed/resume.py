@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nakt_fed.errors import RunError
-from nakt_fed.study import Study, dump_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import dump_study
 
 ASKED = ("study", "site", "transferal", "test", "round.chunk", "round.near")
 """What decides the sites' answers: never changes."""

@@ -9,7 +9,8 @@ from flwr.serverapp import Grid, ServerApp
 import nakt_fed
 from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.events import EventLog
-from nakt_fed.study import Study, dump_study, load_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import dump_study, load_study
 
 from .grid import FlowerSites, find_sites
 

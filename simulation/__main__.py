@@ -19,7 +19,8 @@ from nakt_fed.cli.words import any_letters, os_error, plain_error
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.events import end_of, follow
 from nakt_fed.resume import only_one
-from nakt_fed.study import Study, load_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import load_study
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 

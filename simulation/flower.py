@@ -11,7 +11,8 @@ from typing import Any
 from nakt_fed.app_folder import app_folder
 from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
-from nakt_fed.study import Study, load_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import load_study
 
 from .home import bundle, run_settings
 from .superlink import SuperLink, last_words, superlink

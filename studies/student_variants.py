@@ -22,7 +22,8 @@ from nakt_fed.predict import soft_masks
 from nakt_fed.run_tests import test_sets
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.study import Study, load_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import load_study
 from nakt_fed.transferal import SharedSet, transferal_set
 
 

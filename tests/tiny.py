@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.service import TeacherService
-from nakt_fed.study import Study, parse_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import parse_study
 from nakt_fed.teacher import TeacherCard
 
 SIZE = 32

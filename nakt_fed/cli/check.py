@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.option("--time/--no-time", default=True, help="Time one batch of every network to estimate the duration.")
 def check(study: Path, time: bool) -> None:
     """Read every picture, mask and checkpoint that the TOML file STUDY names; run nothing."""
-    from nakt_fed.study import load_study
+    from nakt_fed.study_file import load_study
 
     loaded = load_study(study)
     from nakt_fed.inspect_study import inspect_study  # torch: only once the study is known to be good

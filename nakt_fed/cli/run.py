@@ -61,7 +61,7 @@ def demo(engine: str, runs: Path, seed: int | None, verbose: bool) -> None:
 
 
 def _start(path: Path, runs: Path, seed: int | None, engine: str, verbose: bool) -> None:
-    from nakt_fed.study import load_study
+    from nakt_fed.study_file import load_study
 
     study = load_study(path)
     if seed is not None:
@@ -87,7 +87,7 @@ def _new(study: "Study", runs: Path) -> Path:
 
 def _resumed(folder: Path, path: Path | None) -> Path:
     from nakt_fed.resume import is_run, only_one, refuse_other_study, write_study
-    from nakt_fed.study import load_study
+    from nakt_fed.study_file import load_study
 
     folder = folder.resolve()
     if not is_run(folder):

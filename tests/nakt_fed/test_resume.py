@@ -5,7 +5,8 @@ import pytest
 
 from nakt_fed.errors import RunError
 from nakt_fed.resume import is_run, only_one, refuse_other_study, write_study
-from nakt_fed.study import Study, load_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import load_study
 from tests.tiny import UNET, tiny_study, whole_study
 
 BASE = Path("/studies")

@@ -14,7 +14,8 @@ from nakt_fed.data.pictures import content_hash
 from nakt_fed.errors import CheckpointError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
-from nakt_fed.service import TeacherService, _safe, open_service
+from nakt_fed.offered import set_folder
+from nakt_fed.service import TeacherService, open_service
 from nakt_fed.study import Study
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.views import ViewScheme
@@ -265,7 +266,7 @@ def test_a_sets_name_never_becomes_a_path(
 
 def test_every_name_has_a_folder_of_its_own() -> None:
     names = ["test-a.b", "test-a_b", "test-a b", "test-ä", "x" * 50, "x" * 51]
-    assert len({_safe(name) for name in names}) == len(names)
+    assert len({set_folder(name) for name in names}) == len(names)
 
 
 def test_a_test_set_does_not_displace_another(

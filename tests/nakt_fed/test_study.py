@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nakt_fed.errors import StudyError
-from nakt_fed.study import Study, checked_parts, dump_study, load_study, parse_study
+from nakt_fed.study import Study
+from nakt_fed.study_file import checked_parts, dump_study, load_study, parse_study
 
 BASE = Path("/studies")
 RAW: dict[str, Any] = {

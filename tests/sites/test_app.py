@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.exchange import Reply, Request
-from nakt_fed.study import dump_study, load_study
+from nakt_fed.study_file import dump_study, load_study
 from server.grid import FlowerSites, read_message
 from sites.app import app
 from tests.server.fake_grid import FakeGrid
