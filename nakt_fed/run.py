@@ -18,6 +18,7 @@ from nakt_fed.errors import RunError, is_disk_full
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Sites
 from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
+from nakt_fed.fusion import sharpen
 from nakt_fed.nakt import Masks, algorithm_1, algorithm_2, pseudo_annotate
 from nakt_fed.results import write_results
 from nakt_fed.round import Round
@@ -119,12 +120,14 @@ class Run:
         store.group.attrs["fused"] = self._mark()
 
     def _collect(self) -> None:
-        """pseudo.zarr: kept pictures and their pseudo masks, side by side, as the student's workers read them."""
+        """pseudo.zarr: kept pictures and their pseudo masks, sharpened, side by side, as the student's workers read them."""
         verdicts = read_filter(self.folder / "filter.csv")
         if self.study.filter.enabled:
             demand_enough(verdicts, self.study.filter)
+        temperature = self.study.student.temperature
+        mark = f"{self._mark()} temperature {temperature}"
         try:
-            if zarr.open_group(self._pseudo, mode="r").attrs.get("complete") == self._mark():
+            if zarr.open_group(self._pseudo, mode="r").attrs.get("complete") == mark:
                 return
         except FileNotFoundError:
             pass
@@ -135,16 +138,18 @@ class Run:
         for rows in self.transferal.masks.chunks:
             kept = [row - rows.start for row in rows if verdicts[row].kept]
             if kept:
-                out.add(
-                    np.asarray(images[rows.start : rows.stop])[kept], np.asarray(masks[rows.start : rows.stop])[kept]
-                )
-        out.close(self._mark())
+                soft = np.asarray(masks[rows.start : rows.stop])[kept]
+                out.add(np.asarray(images[rows.start : rows.stop])[kept], sharpen(soft, temperature))
+        out.close(mark)
+
+    def _for_workers(self, name: str) -> str:
+        """A path in the run folder, or below `student.storage`, which workers on other machines can open too."""
+        storage = self.study.student.storage
+        return f"{storage.rstrip('/')}/{self.folder.name}/{name}" if storage else str(self.folder / name)
 
     @property
     def _pseudo(self) -> str:
-        """A path, or a URL under `student.storage` that workers on other machines can open too."""
-        storage = self.study.student.storage
-        return f"{storage.rstrip('/')}/{self.folder.name}/pseudo.zarr" if storage else str(self.folder / "pseudo.zarr")
+        return self._for_workers("pseudo.zarr")
 
     def fit(self) -> None:
         """student.safetensors, student.json, history.csv."""
@@ -159,12 +164,13 @@ class Run:
             out = self.folder / "fine_tune"
             out.mkdir(exist_ok=True)
             few = load_annotated(spec.images, spec.masks, self.study.study.image_size)
-            annotated = PseudoSet(out / "annotated.zarr", self.study.study.image_size, self.study.round.chunk, few.ids)
+            place = self._for_workers("fine_tune/annotated.zarr")
+            annotated = PseudoSet(place, self.study.study.image_size, self.study.round.chunk, few.ids)
             annotated.add(few.images, few.masks)
             annotated.close("annotated")
             self._student(
                 "student+fine_tune",
-                str(out / "annotated.zarr"),
+                place,
                 out,
                 spec.recipe(),
                 self.folder / "student.safetensors",

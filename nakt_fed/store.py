@@ -99,7 +99,10 @@ class PseudoSet:
     """The pseudo-annotated set that the student learns from: images and soft masks (n, H, W) uint8, ids, at a path or URL."""
 
     def __init__(self, path: Path | str, size: int, chunk: int, ids: Sequence[str]) -> None:
-        self.group = zarr.open_group(str(path), mode="w")
+        options = (
+            {"auto_mkdir": True} if str(path).startswith("file://") else None
+        )  # a path or an object store needs none
+        self.group = zarr.open_group(str(path), mode="w", storage_options=options)
         self.images = create_stack(self.group, "images", len(ids), size, chunk)
         self.masks = create_stack(self.group, "masks", len(ids), size, chunk)
         self.group.attrs["ids"] = list(ids)

@@ -107,6 +107,7 @@ class StudentSpec(NetworkSpec, Recipe):
     gpus_per_worker: float = Field(default=0, ge=0)
     storage: str | None = None
     validation: Share = 0.05
+    temperature: float = Field(default=1.0, ge=0.05, le=20)
 
 
 class FineTuneSpec(Recipe):

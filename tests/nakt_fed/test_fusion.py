@@ -3,12 +3,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from nakt_fed.errors import StudyError
-from nakt_fed.fusion import ONE, WeightedSum, fixed_point, fuse
+from nakt_fed.fusion import ONE, WeightedSum, fixed_point, fuse, sharpen
 from tests.reference.fusion import float_mean, integer_mean
 
 SHAPE = (2, 3, 2)
@@ -175,3 +176,29 @@ def test_impossible_weight_is_refused_with_the_site(value: float) -> None:
 def test_all_zero_weights_are_refused_with_the_remedy() -> None:
     with pytest.raises(StudyError, match=r"\['ann', 'bob'\] are all zero; give at least one a positive weight"):
         fixed_point({"bob": 0.0, "ann": 0.0})
+
+
+every_level = np.arange(256, dtype=np.uint8)
+
+
+@few
+@given(st.floats(0.05, 20))
+def test_sharpened_masks_are_a_tempered_sigmoid(temperature: float) -> None:
+    exact = torch.sigmoid(torch.logit(torch.arange(256, dtype=torch.float64) / 255) / temperature).numpy()
+    assert np.abs(sharpen(every_level, temperature) - 255 * exact).max() <= 0.5 + 1e-6
+
+
+@few
+@given(st.floats(0.05, 20))
+def test_sharpening_keeps_order_certainty_and_symmetry(temperature: float) -> None:
+    sharp = sharpen(every_level, temperature)
+    assert (np.diff(sharp.astype(int)) >= 0).all()
+    assert sharp[0] == 0
+    assert sharp[255] == 255
+    assert np.abs(sharp.astype(int) + sharp[::-1] - 255).max() <= 1  # rounding
+    assert ((sharp > 127) == (every_level > 127)).all()
+
+
+def test_temperature_1_changes_nothing_and_a_lower_one_moves_away_from_one_half() -> None:
+    assert sharpen(every_level, 1.0) is every_level
+    assert (sharpen(every_level, 0.5)[[64, 191]] == [26, 229]).all()  # 255 p² / (p² + (1-p)²) by hand: 25.74, 229.26

@@ -21,7 +21,7 @@ from nakt_fed.student import StudentJob, pseudo_sets, train_student
 from nakt_fed.study import Study
 from simulation.oracle import run_in_process
 from tests.reference.fusion import integer_mean
-from tests.tiny import SITES, Hospitals, hospitals, tiny_study, whole_study
+from tests.tiny import SITES, UNET, Hospitals, hospitals, tiny_study, whole_study
 
 
 def stack(run: Path, name: str) -> np.ndarray:
@@ -380,3 +380,18 @@ def test_held_out_pictures_are_not_learned_from_through_their_views(
 def test_without_validation_every_picture_is_learned_from(whole: Path, tmp_path: Path) -> None:
     training, validation = pseudo_sets(job_over(whole / "pseudo.zarr", tmp_path, validation=0.0))
     assert (len(training), len(validation)) == (14, 0)
+
+
+def test_what_workers_read_lies_in_the_storage(folders: Path, tmp_path: Path, plain_report: None) -> None:
+    """A cluster's workers do not see the coordinator's disk: the pictures of the fine-tuning go there too."""
+    storage, run, read = tmp_path / "storage", tmp_path / "run", []
+    study = whole_study(folders, student={**UNET, "storage": storage.as_uri()})
+
+    def fit_student(job: StudentJob) -> None:
+        read.append(job.pseudo)
+        train_student(job)
+
+    run.mkdir()
+    run_study(study, run, hospitals(study, run), fit_student)
+    assert read == [f"{storage.as_uri()}/run/{name}" for name in ("pseudo.zarr", "fine_tune/annotated.zarr")]
+    assert len(open_group(storage / "run" / "fine_tune" / "annotated.zarr").attrs["ids"]) == 4  # type: ignore[arg-type]
