@@ -36,10 +36,11 @@ class Recipe(Part):
     batch_size: int = Field(default=8, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["constant", "cosine"] = "cosine"
-    ema: float = Field(default=0.0, ge=0, lt=1)
+    ema: float = Field(default=0.995, ge=0, lt=1)
     augment: Literal["paper", "flip", "none"] = "paper"
     validation: Share = 0.1
     keep: Literal["best", "last"] = "last"
+    precision: Literal["auto", "mixed", "float32"] = "auto"
 
     def recipe(self) -> "Recipe":
         """Only the recipe, without what a subclass adds."""
@@ -107,7 +108,7 @@ class StudentSpec(NetworkSpec, Recipe):
     gpus_per_worker: float = Field(default=0, ge=0)
     storage: str | None = None
     validation: Share = 0.05
-    temperature: float = Field(default=1.0, ge=0.05, le=20)
+    temperature: float = Field(default=0.5, ge=0.05, le=20)
 
 
 class FineTuneSpec(Recipe):

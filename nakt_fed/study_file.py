@@ -12,7 +12,13 @@ from pydantic import ValidationError
 from nakt_fed.errors import StudyError
 from nakt_fed.study import NetworkSpec, Recipe, Study, StudySpec, TransferalSpec
 
-PAPER_RECIPE: dict[str, Any] = {"learning_rate": 1e-4, "batch_size": 4, "schedule": "constant", "augment": "paper"}
+PAPER_RECIPE: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "batch_size": 4,
+    "schedule": "constant",
+    "ema": 0.0,
+    "augment": "paper",
+}
 
 
 def _with_defaults(raw: dict[str, Any]) -> dict[str, Any]:
@@ -31,7 +37,7 @@ def _paper(raw: dict[str, Any]) -> None:
     sites = raw.get("site")
     for site in sites if isinstance(sites, list) else []:
         _under(site, "teacher", {"epochs": 500, **PAPER_RECIPE})
-    _under(raw, "student", {"epochs": 175, **PAPER_RECIPE})
+    _under(raw, "student", {"epochs": 175, "temperature": 1.0, **PAPER_RECIPE})
     _under(raw, "fine_tune", {"epochs": 50, **PAPER_RECIPE})
 
 

@@ -18,6 +18,7 @@ from nakt_fed.errors import DataError, RunError
 from nakt_fed.feed import batches, feed
 from nakt_fed.losses import dice_bce
 from nakt_fed.metrics import dice
+from nakt_fed.precision import half_type, layout
 from nakt_fed.predict import normalise, probabilities
 from nakt_fed.seeds import draw
 from nakt_fed.study import Recipe
@@ -71,11 +72,12 @@ def fit(
 
 
 def _start(model: nn.Module, recipe: Recipe, device: torch.device) -> State:
-    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
-    model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    half = half_type(recipe.precision, device)
+    model.to(device, memory_format=layout(device, half))  # type: ignore[call-overload]
     average = copy.deepcopy(model).requires_grad_(False) if recipe.ema else None
-    scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda" and not torch.cuda.is_bf16_supported())
-    return State(model, average, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True), scaler, [])
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)  # bfloat16 has float32's range
+    return State(model, average, optimizer, scaler, half, [])
 
 
 def _epoch(
@@ -96,9 +98,12 @@ def _epoch(
     losses = []
     wrapped.train()
     for step, (images, masks) in enumerate(feed(train, order, device)):
-        rate = learning_rate(recipe, (epoch - 1) * len(order) + step, recipe.epochs * len(order))
+        done = (epoch - 1) * len(order) + step
+        rate = learning_rate(recipe, done, recipe.epochs * len(order))
         images, masks = augment(images, masks, recipe.augment, generator)
-        losses.append(_step(wrapped, state, images, masks, rate, recipe, device))
+        losses.append(_step(wrapped, state, images, masks, rate, device))
+        if state.average is not None:
+            _follow(state.average, state.model, decay(recipe, done))
     loss = float(torch.stack(losses).mean())
     if not math.isfinite(loss):
         raise RunError(
@@ -108,19 +113,14 @@ def _epoch(
     return EpochLog(epoch, loss, score, rate, time.perf_counter() - began)
 
 
-def _step(
-    wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, rate: float, recipe: Recipe, device: torch.device
-) -> Tensor:
+def _step(wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, rate: float, device: torch.device) -> Tensor:
     state.optimizer.param_groups[0]["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
-    half = torch.bfloat16 if not state.scaler.is_enabled() else torch.float16
-    with torch.autocast(device.type, dtype=half, enabled=device.type == "cuda"):
+    with torch.autocast(device.type, dtype=state.half, enabled=state.half is not None):
         loss = dice_bce(wrapped(normalise(images)), masks)
     state.scaler.scale(loss).backward()
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    if state.average is not None:
-        _follow(state.average, state.model, recipe.ema)
     return loss.detach()
 
 
@@ -131,6 +131,11 @@ def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
         slow.lerp_(fast, 1 - decay)
     for kept, current in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(current)
+
+
+def decay(recipe: Recipe, step: int) -> float:
+    """Share of the running average that one more step keeps: less at first, so that a short training forgets its start."""
+    return min(recipe.ema, (1 + step) / (10 + step))
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

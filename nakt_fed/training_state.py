@@ -32,6 +32,7 @@ class State:
     average: nn.Module | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    half: torch.dtype | None
     history: list[EpochLog]
     best: float = -1.0
 
@@ -94,12 +95,12 @@ def resume(state: State, folder: Path, mark: str, device: torch.device) -> None:
 
 
 def settle(state: State, folder: Path, recipe: Recipe, device: torch.device) -> None:
-    """Put the weights that are kept into the model."""
+    """Put the weights that are kept into the model, laid out as a checkpoint's are: the same answers to the last bit."""
     chosen = state.answer.state_dict()
     if recipe.keep == "best" and state.best >= 0:  # else there is no best.pt, or one of an earlier training
         chosen = torch.load(folder / "best.pt", map_location=device, weights_only=True)
     state.model.load_state_dict(chosen)
-    state.model.eval()
+    state.model.to(memory_format=torch.contiguous_format).eval()
 
 
 def write_history(history: list[EpochLog], path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from nakt_fed import train, training_state
+from nakt_fed import precision, train, training_state
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.errors import DataError, RunError
@@ -19,7 +19,7 @@ from nakt_fed.predict import probabilities
 from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.team import Team
-from nakt_fed.train import fit, learning_rate
+from nakt_fed.train import decay, fit, learning_rate
 from nakt_fed.training_state import EpochLog
 
 PICTURES = synthetic_set(10, 32, seed=4)
@@ -236,7 +236,7 @@ def test_the_running_average_follows_the_weights() -> None:
 
 
 def test_the_running_average_is_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Added up from the weights after each of the 2 · 2 steps; the training itself goes on with the weights."""
+    """Added up from the weights after each of the 2 · 2 steps, at first with less memory; the training itself goes on with the weights."""
     steps: list[torch.Tensor] = []
     real = train._step
 
@@ -251,12 +251,33 @@ def test_the_running_average_is_what_is_kept(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(train, "_step", step)
     model = fresh()
     expected = flat(model)
-    fit(model, TRAIN, recipe(epochs=2, ema=0.75, keep="last"), folder=tmp_path, seed=5)
+    fit(model, TRAIN, recipe(epochs=2, ema=0.25, keep="last"), folder=tmp_path, seed=5)
     assert len(steps) == 4
-    for weights in steps:
-        expected = 0.75 * expected + 0.25 * weights
+    for weights, kept in zip(steps, (1 / 10, 2 / 11, 0.25, 0.25), strict=True):
+        expected = kept * expected + (1 - kept) * weights
     torch.testing.assert_close(flat(model), expected, atol=1e-6, rtol=0)
     assert not torch.allclose(flat(model), steps[-1], atol=1e-4)
+
+
+def test_a_long_training_remembers_as_long_as_the_recipe_says() -> None:
+    assert [decay(recipe(ema=0.995), step) for step in (0, 8, 1789, 1790, 5000)] == pytest.approx(
+        [0.1, 0.5, 1790 / 1799, 0.995, 0.995]
+    )
+
+
+def test_mixed_precision_learns_alike_and_goes_on_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bfloat16 has 8 bits of mantissa; weights stay float32 and are laid out like those of any other training."""
+    monkeypatch.setattr(precision, "cpu_has_bfloat16", lambda: True)
+    exact, history = run(tmp_path / "exact")
+    mixed, rounded = run(tmp_path / "mixed", recipe(precision="mixed"))
+    assert exact != mixed
+    assert [log.loss for log in rounded] == pytest.approx([log.loss for log in history], rel=0.05)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", recipe(precision="mixed"), on_epoch=kill_at_epoch(2))
+    model = fresh()
+    fit(model, TRAIN, recipe(precision="mixed"), folder=tmp_path / "killed", seed=5, validation=VALIDATION)
+    assert weights_hash(model) == mixed
+    assert all(value.dtype == torch.float32 and value.is_contiguous() for value in model.parameters())
 
 
 def test_learning_rates() -> None:
