@@ -39,7 +39,14 @@ SPEC = NetworkSpec(network="deeplabv3plus", encoder="resnet18")
 
 def recipe(epochs: int) -> Recipe:
     return Recipe(
-        epochs=epochs, batch_size=8, learning_rate=1e-3, schedule="constant", augment="paper", validation=0, keep="last"
+        epochs=epochs,
+        batch_size=8,
+        learning_rate=1e-3,
+        schedule="constant",
+        ema=0,
+        augment="paper",
+        validation=0,
+        precision="float32",
     )
 
 

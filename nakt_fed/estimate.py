@@ -9,6 +9,7 @@ import torch
 
 from nakt_fed.inspect_study import StudySummary
 from nakt_fed.losses import dice_bce
+from nakt_fed.precision import half_type, layout
 from nakt_fed.predict import normalise, soft_masks, to_input
 from nakt_fed.study import NetworkSpec, Recipe, Study
 from nakt_fed.teacher import fresh_network
@@ -45,14 +46,18 @@ def estimate_seconds(study: Study, summary: StudySummary) -> dict[str, float]:
 
 def _training(spec: NetworkSpec, recipe: Recipe, size: int, pictures: int) -> float:
     """Seconds of a whole training, if every picture is kept."""
-    model = fresh_network(spec, 0).train()
+    cpu = torch.device("cpu")
+    half = half_type(recipe.precision, cpu)
+    model = fresh_network(spec, 0).train().to(memory_format=layout(cpu, half))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     images = normalise(to_input(np.zeros((recipe.batch_size, size, size), np.uint8)))
     batch = images if len(images) > 1 else images.repeat(2, 1, 1, 1)
 
     def step() -> None:
         optimizer.zero_grad()
-        dice_bce(model(batch), torch.zeros_like(batch)).backward()
+        with torch.autocast("cpu", dtype=half, enabled=half is not None):
+            loss = dice_bce(model(batch), torch.zeros_like(batch))
+        loss.backward()
         optimizer.step()
 
     return _timed(step) / len(batch) * pictures * recipe.epochs
