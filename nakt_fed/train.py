@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from nakt_fed.augment import augment
 from nakt_fed.data.folders import PictureSet
@@ -127,8 +128,7 @@ def _step(wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, rate:
 @torch.no_grad()
 def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
     """Exponential moving average of the weights; counters and statistics are copied."""
-    for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-        slow.lerp_(fast, 1 - decay)
+    get_ema_multi_avg_fn(decay)(list(average.parameters()), list(model.parameters()), 0)
     for kept, current in zip(average.buffers(), model.buffers(), strict=True):
         kept.copy_(current)
 

@@ -1,9 +1,10 @@
 """Replay students from a finished mask round: no site is asked again (docs/results.md).
 
-    python studies/student_variants.py RUN [--threads N] VARIANT [VARIANT ...]
+    python studies/student_variants.py RUN [--threads N] [--epochs N] VARIANT [VARIANT ...]
 
 Each variant is trained in this process on pictures that the run's teachers have answered, and tested on the run's test sets.
-One row per variant is appended to RUN/variants.csv; a variant that is there already is skipped.
+All variants see as many pictures: one that uses fewer answers repeats them more often. One row per variant is appended to
+RUN/variants.csv; a variant that is there already, with as many epochs, is skipped.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import numpy as np
 
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.filtering import read_filter
+from nakt_fed.fusion import sharpen
 from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
 from nakt_fed.run_tests import test_sets
@@ -29,31 +31,34 @@ from nakt_fed.transferal import SharedSet, transferal_set
 
 @dataclass(frozen=True)
 class Variant:
-    """What differs from the study: recipe keys, how many views per picture are used, a sharper or softer pseudo mask."""
+    """What differs from the study: recipe keys, which answers are used, how sharp the pseudo masks are made."""
 
     recipe: dict[str, Any] = field(default_factory=dict)
-    views: int = 20
+    views: int = 999
     originals: bool = True
-    temperature: float = 1.0
+    temperature: float | None = None
     max_entropy: float = 8.0
 
 
 VARIANTS = {
-    "default": Variant(),
-    "ema": Variant({"ema": 0.99}),
+    "study": Variant(),
+    "soft": Variant(temperature=1.0),
+    "sharper": Variant(temperature=0.25),
+    "binary": Variant(temperature=0.05),
+    "no-ema": Variant({"ema": 0.0}),
     "constant": Variant({"schedule": "constant"}),
     "fast": Variant({"learning_rate": 2e-3}),
     "slow": Variant({"learning_rate": 5e-4}),
-    "4-epochs": Variant({"epochs": 4}),
     "batch-16": Variant({"batch_size": 16}),
     "batch-4": Variant({"batch_size": 4}),
-    "originals-40-epochs": Variant({"epochs": 40, "augment": "paper"}, views=0),
-    "8-views-5-epochs": Variant({"epochs": 5}, views=8),
+    "0-views": Variant({"augment": "paper"}, views=0),
+    "5-views": Variant(views=5),
+    "10-views": Variant(views=10),
     "no-originals": Variant(originals=False),
     "paper-augmentation": Variant({"augment": "paper"}),
     "no-flip": Variant({"augment": "none"}),
-    "sharp": Variant(temperature=0.5),
     "entropy-5": Variant(max_entropy=5.0),
+    "float32": Variant({"precision": "float32"}),
 }
 
 
@@ -62,50 +67,59 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("variants", nargs="+", choices=VARIANTS)
     parser.add_argument("--threads", type=int, help="of the training; the study's by default")
+    parser.add_argument("--epochs", type=int, help="over all answers that the study keeps; the study's by default")
     options = parser.parse_args()
-    replay_all(options.run, options.variants, options.threads)
+    study = load_study(options.run / "study.toml")
+    threads = options.threads or study.resources.student_threads
+    for name in options.variants:
+        if (name, str(epochs := options.epochs or study.student.epochs)) not in _finished(options.run):
+            _append(options.run / "variants.csv", replay(study, options.run, name, epochs, threads))
 
 
-def replay_all(run: Path, names: list[str], threads: int | None) -> None:
-    """One row of RUN/variants.csv per variant."""
-    study = load_study(run / "study.toml")
-    if threads:
-        study = study.model_copy(update={"resources": study.resources.model_copy(update={"student_threads": threads})})
-    for name in names:
-        if name in _finished(run):
-            continue
-        row = replay(study, run, name, VARIANTS[name])
-        with (run / "variants.csv").open("a", newline="") as file:
-            table = csv.DictWriter(file, list(row))
-            if file.tell() == 0:
-                table.writeheader()
-            table.writerow(row)
-        print(row, flush=True)
-
-
-def _finished(run: Path) -> set[str]:
+def _finished(run: Path) -> set[tuple[str, str]]:
     path = run / "variants.csv"
-    return {row["variant"] for row in csv.DictReader(path.open())} if path.exists() else set()
+    return {(row["variant"], row["epochs"]) for row in csv.DictReader(path.open())} if path.exists() else set()
 
 
-def replay(study: Study, run: Path, name: str, variant: Variant) -> dict[str, Any]:
+def _append(path: Path, row: dict[str, Any]) -> None:
+    with path.open("a", newline="") as file:
+        table = csv.DictWriter(file, list(row))
+        if file.tell() == 0:
+            table.writeheader()
+        table.writerow(row)
+    print(row, flush=True)
+
+
+def replay(study: Study, run: Path, name: str, epochs: int, threads: int) -> dict[str, Any]:
     """Train one student and measure it: mean Dice over the test sets, and agreement (Dice) with the ensemble on them."""
-    out = run / "variants" / name
+    variant, out = VARIANTS[name], run / "variants" / f"{name}-{epochs}"
     out.mkdir(parents=True, exist_ok=True)
     pictures = pseudo_set(study, run, out / "pseudo.zarr", variant)
-    recipe = study.student.recipe().model_copy(update=variant.recipe)
-    threads, seed = study.resources.student_threads, study.study.seed
+    everything = sum(verdict.kept for verdict in read_filter(run / "filter.csv"))
+    changes = {"epochs": max(1, round(epochs * everything / pictures)), **variant.recipe}
+    recipe = study.student.recipe().model_copy(update=changes)
+    job = StudentJob(
+        who="student",
+        pseudo=str(out / "pseudo.zarr"),
+        out=out,
+        events=out / "events.jsonl",
+        network=study.student.spec(),
+        recipe=recipe,
+        seed=study.study.seed,
+        threads=threads,
+    )
     began = time.perf_counter()
-    train_student(
-        StudentJob(
-            who="student", pseudo=str(out / "pseudo.zarr"), out=out, events=out / "events.jsonl", network=study.student.spec(),
-            recipe=recipe, seed=seed, threads=threads,
-        )
-    )  # fmt: skip
-    seconds = time.perf_counter() - began
-    scores = measure(study, run, out)
+    train_student(job)
+    seconds = round(time.perf_counter() - began)
     steps = round(pictures * (1 - recipe.validation) / recipe.batch_size) * recipe.epochs
-    return {"variant": name, "pictures": pictures, "steps": steps, "seconds": round(seconds), **scores}
+    return {
+        "variant": name,
+        "epochs": epochs,
+        "pictures": pictures,
+        "steps": steps,
+        "seconds": seconds,
+        **measure(study, run, out),
+    }
 
 
 def pseudo_set(study: Study, run: Path, path: Path, variant: Variant) -> int:
@@ -117,26 +131,18 @@ def pseudo_set(study: Study, run: Path, path: Path, variant: Variant) -> int:
     rows = [
         row for row in rows if verdicts[row].rule != "few_targets" and (verdicts[row].E or 0) <= variant.max_entropy
     ]
+    temperature = variant.temperature or study.student.temperature
     out = PseudoSet(path, study.study.image_size, 64, [verdicts[row].id for row in rows])
     images, masks = shared.images, shared.masks.pseudo
     for start in range(0, len(rows), 64):
         part = np.array(rows[start : start + 64])
-        out.add(images.oindex[part], sharpened(masks.oindex[part], variant.temperature))  # type: ignore[union-attr]
+        out.add(images.oindex[part], sharpen(masks.oindex[part], temperature))  # type: ignore[union-attr]
     out.close(str(variant))
     return len(rows)
 
 
 def _wanted(row: int, first: int, per: int, variant: Variant) -> bool:
     return variant.originals if row < first else (row - first) % per < variant.views
-
-
-def sharpened(masks: np.ndarray, temperature: float) -> np.ndarray:
-    """sigmoid(logit(p) / temperature) on soft masks (n, H, W) uint8."""
-    if temperature == 1:
-        return masks
-    p = np.clip(np.arange(256) / 255, 1e-3, 1 - 1e-3)
-    table = 1 / (1 + np.exp(-np.log(p / (1 - p)) / temperature))
-    return np.rint(255 * table).astype(np.uint8)[masks]
 
 
 def measure(study: Study, run: Path, out: Path) -> dict[str, float]:
