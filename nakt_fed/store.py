@@ -11,16 +11,17 @@ from numpy.typing import NDArray
 from nakt_fed.errors import RunError
 
 
-def create_stack(group: zarr.Group, name: str, count: int, size: int, chunk: int) -> zarr.Array[Any]:
-    """An array (count, size, size) uint8. One file holds `chunk` pictures, each of which can be read alone."""
-    return group.create_array(
-        name,
-        shape=(count, size, size),
-        chunks=(1, size, size),
-        shards=(chunk, size, size),
-        dtype="uint8",
-        overwrite=True,
-    )
+def create_stack(
+    group: zarr.Group, name: str, count: int, size: int, chunk: int, alone: bool = False
+) -> zarr.Array[Any]:
+    """An array (count, size, size) uint8. One file holds `chunk` pictures.
+
+    With `alone` each of them can be read without the others, and all of them cost some times as much (96×96: 7 and 12 times).
+    """
+    parts: dict[str, Any] = {"chunks": (chunk, size, size)}
+    if alone:
+        parts = {"chunks": (1, size, size), "shards": (chunk, size, size)}
+    return group.create_array(name, shape=(count, size, size), dtype="uint8", overwrite=True, **parts)
 
 
 def open_group(path: Path | str, mode: str = "r") -> zarr.Group:
@@ -103,8 +104,8 @@ class PseudoSet:
             {"auto_mkdir": True} if str(path).startswith("file://") else None
         )  # a path or an object store needs none
         self.group = zarr.open_group(str(path), mode="w", storage_options=options)
-        self.images = create_stack(self.group, "images", len(ids), size, chunk)
-        self.masks = create_stack(self.group, "masks", len(ids), size, chunk)
+        self.images = create_stack(self.group, "images", len(ids), size, chunk, alone=True)
+        self.masks = create_stack(self.group, "masks", len(ids), size, chunk, alone=True)
         self.group.attrs["ids"] = list(ids)
         self.written = 0
         self._waiting_images: list[NDArray[np.uint8]] = []

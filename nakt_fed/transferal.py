@@ -67,7 +67,8 @@ def _build(study: Study, folder: Path) -> None:
     files, hashes = without_twins(files, hashes, drop=spec.duplicates == "drop")
     scheme = ViewScheme(study.study.seed, spec.views, spec.mix) if spec.views else None
     count = len(files) * (1 + spec.views)
-    images = create_stack(zarr.open_group(str(folder / "pictures.zarr"), mode="w"), "images", count, size, chunk)
+    group = zarr.open_group(str(folder / "pictures.zarr"), mode="w")
+    images = create_stack(group, "images", count, size, chunk, alone=True)
     _write(images, read_pictures((path for _, path in files), size), chunk)
     ids = [name for name, _ in files]
     if scheme:
