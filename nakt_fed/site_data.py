@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nakt_fed.data.folders import PictureSet, load_annotated, load_pictures
 from nakt_fed.data.pictures import content_hash
 from nakt_fed.data.split import split
@@ -30,11 +32,17 @@ def private_data(site: SiteSpec, size: int, seed: int) -> PrivateData:
     Raises:
         DataError: a picture or mask cannot be used.
     """
-    pictures = load_annotated(site.images, site.masks, size) if site.masks else load_pictures([site.images], size)
+    pictures = _pictures(site, size)
     rest, test = split(pictures.ids, site.test_share, draw(seed, site.name, "test"))
     kept = pictures.subset(rest)
     train, validation = split(kept.ids, site.teacher.validation, draw(seed, site.name, "validation"))
     return PrivateData(kept.subset(train), kept.subset(validation), pictures.subset(test))
+
+
+def _pictures(site: SiteSpec, size: int) -> PictureSet:
+    if site.images is None:
+        return PictureSet([], np.zeros((0, size, size), np.uint8), None)
+    return load_annotated(site.images, site.masks, size) if site.masks else load_pictures([site.images], size)
 
 
 def write_split(data: PrivateData, path: Path) -> None:

@@ -38,6 +38,7 @@ class Recipe(Part):
     schedule: Literal["constant", "cosine"] = "cosine"
     ema: float = Field(default=0.995, ge=0, lt=1)
     augment: Literal["paper", "flip", "none"] = "paper"
+    overlap: Literal["product", "minimum"] = "minimum"
     validation: Share = 0.1
     keep: Literal["best", "last"] = "last"
     precision: Literal["auto", "mixed", "float32"] = "auto"
@@ -55,16 +56,21 @@ class TeacherSpec(NetworkSpec, Recipe):
 
 
 class SiteSpec(Part):
-    """One hospital. `test_share` of its pictures is held out and used as a test set named after the site (simulation only)."""
+    """One hospital. `test_share` of its pictures is held out and used as a test set named after the site (simulation only).
+
+    Without images, which only a teacher from a checkpoint allows, nothing is held out and no overlap is counted.
+    """
 
     name: Name
-    images: Path
+    images: Path | None = None
     masks: Path | None = None
     test_share: Share = 0.0
     teacher: TeacherSpec
 
     @model_validator(mode="after")
     def _can_train(self) -> Self:
+        if self.images is None and (self.masks or self.teacher.checkpoint is None):
+            raise ValueError(f"site {self.name!r} has no images; give the folder of its pictures")
         if self.masks is None and self.teacher.checkpoint is None:
             raise ValueError(
                 f"site {self.name!r} has neither masks to train its teacher with nor teacher.checkpoint; give one of them"

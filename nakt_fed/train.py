@@ -17,7 +17,7 @@ from nakt_fed.augment import augment
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.errors import DataError, RunError
 from nakt_fed.feed import batches, feed
-from nakt_fed.losses import dice_bce
+from nakt_fed.losses import Overlap, dice_bce
 from nakt_fed.metrics import dice
 from nakt_fed.precision import half_type, layout
 from nakt_fed.predict import normalise, probabilities
@@ -102,7 +102,8 @@ def _epoch(
         done = (epoch - 1) * len(order) + step
         rate = learning_rate(recipe, done, recipe.epochs * len(order))
         images, masks = augment(images, masks, recipe.augment, generator)
-        losses.append(_step(wrapped, state, images, masks, rate, device))
+        state.optimizer.param_groups[0]["lr"] = rate
+        losses.append(_step(wrapped, state, images, masks, recipe.overlap, device))
         if state.average is not None:
             _follow(state.average, state.model, decay(recipe, done))
     loss = float(torch.stack(losses).mean())
@@ -114,11 +115,12 @@ def _epoch(
     return EpochLog(epoch, loss, score, rate, time.perf_counter() - began)
 
 
-def _step(wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, rate: float, device: torch.device) -> Tensor:
-    state.optimizer.param_groups[0]["lr"] = rate
+def _step(
+    wrapped: nn.Module, state: State, images: Tensor, masks: Tensor, overlap: Overlap, device: torch.device
+) -> Tensor:
     state.optimizer.zero_grad(set_to_none=True)
     with torch.autocast(device.type, dtype=state.half, enabled=state.half is not None):
-        loss = dice_bce(wrapped(normalise(images)), masks)
+        loss = dice_bce(wrapped(normalise(images)), masks, overlap)
     state.scaler.scale(loss).backward()
     state.scaler.step(state.optimizer)
     state.scaler.update()

@@ -45,6 +45,8 @@ VARIANTS = {
     "soft": Variant(temperature=1.0),
     "sharper": Variant(temperature=0.25),
     "binary": Variant(temperature=0.05),
+    "product": Variant({"overlap": "product"}),
+    "product-soft": Variant({"overlap": "product"}, temperature=1.0),
     "no-ema": Variant({"ema": 0.0}),
     "constant": Variant({"schedule": "constant"}),
     "fast": Variant({"learning_rate": 2e-3}),

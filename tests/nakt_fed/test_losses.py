@@ -68,3 +68,28 @@ def test_half_precision_is_computed_in_float32() -> None:
     loss = dice_bce(z, torch.ones_like(z))
     assert loss.dtype == torch.float32
     assert float(loss) < 1e-3
+
+
+@given(logits_of, levels)
+@settings(max_examples=30, deadline=None)
+def test_the_overlap_as_minimum(logits: Real, target: Real) -> None:
+    """Against the reference; and what is learned from a soft target is least where the answer is the target itself."""
+    z, y = torch.from_numpy(logits), torch.from_numpy(target)
+    loss = float(dice_loss(z, y, overlap="minimum"))
+    assert loss == pytest.approx(plain_dice(logits, target, EPSILON, minimum=True), abs=1e-9)
+    assert loss >= float(dice_loss(torch.logit(y), y, overlap="minimum")) - 1e-9 == pytest.approx(0, abs=1e-6)
+
+
+@given(logits_of, levels)
+@settings(max_examples=30, deadline=None)
+def test_on_binary_masks_both_overlaps_are_one(logits: Real, target: Real) -> None:
+    z, y = torch.from_numpy(logits), torch.from_numpy((target > 0.5).astype(float))
+    assert float(dice_loss(z, y, overlap="minimum")) == pytest.approx(float(dice_loss(z, y)), abs=1e-12)
+
+
+def test_equation_1_on_a_soft_target_prefers_an_answer_of_one() -> None:
+    """Why there is another overlap: with p·y, answering 1 where the target is 0.7 costs less than answering 0.7."""
+    y = torch.full((1, 1, 8, 8), 0.7)
+    sure, same = torch.full_like(y, 40.0), torch.logit(y)
+    assert dice_loss(sure, y) < dice_loss(same, y)
+    assert dice_loss(sure, y, overlap="minimum") > dice_loss(same, y, overlap="minimum")

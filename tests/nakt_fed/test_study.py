@@ -255,7 +255,7 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe4"')
     for name, message in [
         ("none.toml", "is not there; check the path"),
-        (".", "is a folder; give the study's TOML file"),
+        (".", "is a folder; give the study file"),
         ("broken.toml", "is not valid TOML: .*line 1.*; mend that line"),
         ("latin.toml", "is not valid TOML"),
     ]:

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 Real = NDArray[np.float64]
 
 
-def plain_dice(logits: Real, target: Real, epsilon: float) -> float:
+def plain_dice(logits: Real, target: Real, epsilon: float, minimum: bool = False) -> float:
     """Equation 1 of every image and class of (B, C, H, W), then the mean."""
     losses = []
     for image, wanted in zip(logits.reshape(-1, *logits.shape[2:]), target.reshape(-1, *target.shape[2:]), strict=True):
         p, y = [_sigmoid(z) for z in image.ravel().tolist()], wanted.ravel().tolist()
-        both = math.fsum(a * b for a, b in zip(p, y, strict=True))
+        both = math.fsum(min(a, b) if minimum else a * b for a, b in zip(p, y, strict=True))
         losses.append(1 - (2 * both + epsilon) / (math.fsum(p) + math.fsum(y) + epsilon))
     return math.fsum(losses) / len(losses)
 

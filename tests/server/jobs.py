@@ -67,6 +67,11 @@ def epochs(job: StudentJob) -> list[int]:
     return [event["epoch"] for event in events if event["kind"] == "epoch"]
 
 
+def history(job: StudentJob) -> list[int]:
+    """The epochs in history.csv."""
+    return [int(line.split(",")[0]) for line in (job.out / "history.csv").read_text().splitlines()[1:]]
+
+
 def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -20,7 +20,7 @@ from nakt_fed.processes import below, parents
 from nakt_fed.student import StudentJob
 from nakt_fed.study import NetworkSpec
 from server.student import fit_student
-from tests.server.jobs import ROOT, epochs, in_process, last_loss, make_job, same_weights, wait_for
+from tests.server.jobs import ROOT, epochs, history, in_process, last_loss, make_job, same_weights, wait_for
 from tests.watch import command, started
 
 pytestmark = [
@@ -109,7 +109,10 @@ def test_killed_worker_and_killed_training_go_on(tmp_path: Path) -> None:
     fit_student(job)
     told = epochs(job)
     assert told == sorted(told)
-    assert set(told) == {1, 2, 3, 4, 5, 6}
+    assert (
+        len({1, 2, 3, 4, 5, 6} - set(told)) <= 2
+    )  # a kill between an epoch's saving and its telling loses the telling only
+    assert history(job) == [1, 2, 3, 4, 5, 6]
     assert same_weights(job, in_process(job, tmp_path / "oracle"))
 
 

@@ -168,7 +168,7 @@ def test_a_file_that_is_no_study(tmp_path: Path, content: bytes | None, words: l
 
 
 def test_a_folder_is_no_study(tmp_path: Path) -> None:
-    at_once(run(tmp_path), tmp_path, "is a folder; give the study's TOML file")
+    at_once(run(tmp_path), tmp_path, "is a folder; give the study file (TOML)")
 
 
 def spoil_truncated(place: Path) -> None:

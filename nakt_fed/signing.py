@@ -1,0 +1,51 @@
+"""Orders: what a coordinator asks of a site, signed with its key (Ed25519), so that no relay can ask for more."""
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from nakt_fed.errors import RunError
+
+Sign = Callable[[dict[str, Any]], dict[str, str]]
+"""An order becomes what is added to a request's meta: `order` (its JSON text) and `signature` (base64)."""
+
+
+def signer(key_file: Path, run: str) -> Sign:
+    """Sign orders of one run with the coordinator's private key. Raises RunError: no such key."""
+    key = _load(key_file, load_pem_private_key, Ed25519PrivateKey, password=None)
+
+    def sign(order: dict[str, Any]) -> dict[str, str]:
+        issued = datetime.now(UTC).isoformat(timespec="seconds")
+        text = json.dumps({**order, "run": run, "issued": issued}, sort_keys=True, allow_nan=False)
+        return {"order": text, "signature": base64.b64encode(key.sign(text.encode())).decode()}
+
+    return sign
+
+
+def verified(meta: dict[str, Any], key_file: Path) -> dict[str, Any] | None:
+    """The order in a request's meta; None when there is none or the coordinator did not sign it. Raises RunError: no such key."""
+    key = _load(key_file, load_pem_public_key, Ed25519PublicKey)
+    try:
+        text, signature = str(meta["order"]), base64.b64decode(str(meta["signature"]), validate=True)
+        key.verify(signature, text.encode())
+        order = json.loads(text)
+    except (KeyError, ValueError, InvalidSignature):
+        return None
+    return order if isinstance(order, dict) else None
+
+
+def _load(path: Path, read: Callable[..., Any], kind: type, **options: Any) -> Any:
+    try:
+        key = read(path.read_bytes(), **options)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} holds no key ({type(error).__name__}); take the one from the kit") from None
+    if not isinstance(key, kind):
+        raise RunError(f"{path} holds a key of another kind; an Ed25519 key in PEM form is expected, as in the kit")
+    return key

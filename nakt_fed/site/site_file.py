@@ -1,0 +1,102 @@
+"""The site file: one hospital's part of a deployment (DESIGN §5). It never leaves the hospital."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from nakt_fed.study import Name, Part, SiteSpec, StudySpec, TeacherSpec
+from nakt_fed.toml_file import parse, read_toml
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class SiteSection(Part):
+    """Who and where. `folder` is the service's own: pictures it was sent, its answers, receipts, errors, approvals."""
+
+    name: Name
+    image_size: int = Field(ge=32, le=2048)
+    folder: Path = Path("state")
+    socket: Path | None = None
+    threads: int = Field(default=2, ge=1)
+
+
+class PrivateSpec(Part):
+    """Private test pictures with masks: they count a transferal set's overlap and judge a student. None of them leaves."""
+
+    images: Path
+    masks: Path
+
+
+class CoordinatorSpec(Part):
+    """Whom the site dials and whom it believes.
+
+    `public_key` (Ed25519, PEM) signs what is asked; `site_key` (ECDSA P-384) shows the coordinator who the site is.
+    """
+
+    address: str = Field(pattern=r"^[^\s:/]+:\d{1,5}$")
+    root_certificates: Path
+    public_key: Path
+    site_key: Path
+
+
+class Policy(Part):
+    """What this site answers, whoever asks. The gate reads nothing else."""
+
+    pictures_per_day: int = Field(default=20_000, ge=1)
+    pictures_per_set: int = Field(default=20_000, ge=1)
+    answers: Literal["soft", "binary"] = "soft"
+    evaluate_student: bool = False
+    evaluations_per_day: int = Field(default=4, ge=1)
+    min_evaluated: int = Field(default=10, ge=2)
+    approval: Literal["automatic", "by hand"] = "by hand"
+    expires: date | None = None
+    apps: tuple[Sha256, ...] = ()
+
+
+class SiteFile(Part):
+    """A site's whole file. All paths are absolute after loading."""
+
+    site: SiteSection
+    teacher: TeacherSpec
+    private: PrivateSpec | None = None
+    coordinator: CoordinatorSpec
+    policy: Policy = Policy()
+
+    @model_validator(mode="after")
+    def _answers_something(self) -> Self:
+        StudySpec(name=self.site.name, image_size=self.site.image_size)
+        if self.teacher.checkpoint is None:
+            raise ValueError(
+                "teacher.checkpoint is missing; train one with `nakt train` and name its .safetensors file"
+            )
+        if self.policy.evaluate_student and self.private is None:
+            raise ValueError("policy.evaluate_student needs [private] images and masks to evaluate on; add them")
+        return self
+
+    @property
+    def socket(self) -> Path:
+        """Where the teacher service listens."""
+        return self.site.socket or self.site.folder / "teacher.sock"
+
+    def spec(self) -> SiteSpec:
+        """The site as the teacher service knows it; it answers as softly as its policy allows."""
+        private = self.private
+        teacher = self.teacher.model_copy(update={"binary": self.teacher.binary or self.policy.answers == "binary"})
+        return SiteSpec(
+            name=self.site.name,
+            images=private.images if private else None,
+            masks=private.masks if private else None,
+            teacher=teacher,
+        )
+
+
+def load_site(path: Path) -> SiteFile:
+    """Read, validate and make every path absolute.
+
+    Raises:
+        StudyError: the file is missing, not TOML, has an unknown key (the nearest known one is named) or an impossible value.
+    """
+    path, raw = read_toml(path, "site file")
+    return parse(SiteFile, raw, path.parent, str(path))

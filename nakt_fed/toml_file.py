@@ -1,0 +1,95 @@
+"""TOML files that a user writes: read, validated by pydantic, paths made absolute, faults named by key with the remedy."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from nakt_fed.errors import StudyError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: Path, what: str) -> tuple[Path, dict[str, Any]]:
+    """The file's absolute path and its content. Raises StudyError: it is missing, a folder, or not TOML."""
+    path = Path(path).expanduser().resolve()
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{what} {path} is not there; check the path") from None
+    except IsADirectoryError:
+        raise StudyError(f"{path} is a folder; give the {what} (TOML)") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{what} {path} is not valid TOML: {error}; mend that line") from None
+
+
+def parse(model: type[Model], raw: dict[str, Any], base: Path, source: str) -> Model:
+    """Validate `raw`; relative paths are taken from `base`.
+
+    Args:
+        source: what the file is called in errors.
+
+    Raises:
+        StudyError: an unknown key (the nearest known one is named), a missing one or an impossible value.
+    """
+    try:
+        loaded = model.model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(f"{source} cannot be used:\n{explain(model, error)}") from None
+    try:
+        return model.model_validate(_absolute(loaded.model_dump(), base))
+    except RuntimeError as error:  # "~name/…" of a user that is not there
+        raise StudyError(f"{source} has a path that cannot be found: {error} Write it without ~") from None
+
+
+def _absolute(value: Any, base: Path) -> Any:
+    """Every Path in nested tables and lists, resolved against the file's folder."""
+    if isinstance(value, dict):
+        return {key: _absolute(item, base) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_absolute(item, base) for item in value]
+    return (base / value.expanduser()).resolve() if isinstance(value, Path) else value
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """One line per fault."""
+    return "\n".join(_explain(model, item) for item in error.errors())
+
+
+def _explain(model: type[BaseModel], item: Any) -> str:
+    """One line per fault: the key as the user would write it, and the remedy."""
+    key = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in item["loc"]).replace(".[", "[")
+    if item["type"] == "extra_forbidden":
+        return f"  {key}: unknown key{_suggestion(model, item['loc'])}"
+    if item["type"] == "missing":
+        return f"  {key}: missing; add it"
+    came = "" if isinstance(item["input"], dict | list) else f" (got {item['input']!r})"
+    return f"  {key or 'file'}: {item['msg'].removeprefix('Value error, ')}{came}"
+
+
+def _suggestion(model: Any, location: tuple[Any, ...]) -> str:
+    for part in location[:-1]:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            model = next(
+                (kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields")),
+                None,
+            )
+    known = sorted(model.model_fields)
+    nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known here: {', '.join(known)}"
+
+
+def dump(model: BaseModel) -> str:
+    """The model as TOML, with every default written out."""
+    return tomli_w.dumps(_plain(model.model_dump(mode="json")))
+
+
+def _plain(value: Any) -> Any:
+    """TOML knows no null: a key that is not set is left out."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items() if item is not None}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
