@@ -329,7 +329,7 @@ def test_soft_targets_stay_soft(tmp_path: Path) -> None:
 
 
 def test_an_infinite_loss_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "dice_bce", lambda logits, masks: logits.mean() * torch.nan)
+    monkeypatch.setattr(train, "dice_bce", lambda logits, masks, overlap: logits.mean() * torch.nan)
     with pytest.raises(RunError, match=r"the loss is nan in epoch 1; lower learning_rate \(now 0.01\)"):
         run(tmp_path)
     assert not (tmp_path / "last.pt").exists()
