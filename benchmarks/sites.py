@@ -36,6 +36,9 @@ class SyntheticSites:
         mask = blobs(1, size, seed=0)
         self._coded = lru_cache(lambda count: encode(np.repeat(mask, count, axis=0)))
 
+    def arrivals(self) -> Iterator[list[str]]:
+        yield self.names
+
     def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
         """One request of each site in turn, as long as any has one."""
         queues = dict(requests)
@@ -73,10 +76,10 @@ def seconds_per_chunk(pictures: Path, *, sites: int, count: int, size: int, chun
     """Seconds of round, fusion and filter, divided by the chunks that all sites answered."""
     with tempfile.TemporaryDirectory() as folder:
         run = synthetic_run(Path(folder), pictures, sites=sites, count=count, size=size, chunk=chunk)
-        run.cards = run.round.prepare()
+        run.cards = run.round.prepare(run.round.active)
         chunks = sites * len(run.transferal.masks.chunks)  # builds the transferal set, too
         began = perf_counter()
-        run.round.ask(run.transferal)
+        run.round.ask(run.transferal, run.round.active)
         run.fuse_and_filter()
         return (perf_counter() - began) / chunks
 

@@ -51,4 +51,8 @@ class Sites(Protocol):
 
     names: list[str]
 
+    def arrivals(self) -> Iterator[list[str]]:
+        """The sites in groups as they come; those that it never yields did not come in time."""
+        ...
+
     def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]: ...

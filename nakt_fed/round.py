@@ -1,7 +1,7 @@
 """The round between coordinator and sites: pictures out, soft masks back, whatever carries them and in whatever order."""
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,21 +56,27 @@ class Round:
         """Sites that answer, in the study's order."""
         return [name for name in self.sites.names if name not in self.set_aside]
 
-    def prepare(self) -> dict[str, dict[str, Any]]:
-        """Every site loads or trains its teacher; returns the teachers' cards."""
+    def prepare(self, names: list[str]) -> dict[str, dict[str, Any]]:
+        """These sites load or train their teachers; returns the teachers' cards."""
         cards: dict[str, dict[str, Any]] = {}
-        for done in self.sites.exchange({name: iter([Request("prepare")]) for name in self.active}):
+        for done in self.sites.exchange({name: iter([Request("prepare")]) for name in names}):
             try:
                 cards[done.site] = TeacherCard.model_validate(_answered(done)).model_dump()
             except (AnswerError, ValidationError) as error:
                 self._drop(done.site, "teacher", _words(error))
         return cards
 
-    def ask(self, shared: SharedSet) -> None:
-        """Offer the manifest, send the originals that a site lacks, and collect the masks that the store lacks."""
-        waiting = [name for name in self.active if shared.masks.missing(name)]
+    def miss(self, names: Iterable[str]) -> None:
+        """Set sites aside that did not come."""
+        for name in names:
+            self._drop(name, "arrival", "it did not come in time; is it running, and does it reach the coordinator?")
+
+    def ask(self, shared: SharedSet, names: list[str]) -> None:
+        """Offer the manifest to these sites, send the originals that a site lacks, and collect the masks that the store lacks."""
+        asked = [name for name in names if name not in self.set_aside]
+        waiting = [name for name in asked if shared.masks.missing(name)]
         everyone = shared.name == "transferal"  # also of a site that has answered all is the overlap to be known
-        missing = self._offer(shared, self.active if everyone else waiting)
+        missing = self._offer(shared, asked if everyone else waiting)
         pack = lru_cache(maxsize=4)(lambda chunk: encode(_originals(shared, chunk)))
         self._chunks(shared, "pictures", missing, lambda chunk: self._picture_request(shared, chunk, pack(chunk)))
         wanted = {name: shared.masks.missing(name) for name in waiting if name not in self.set_aside}
@@ -79,7 +85,8 @@ class Round:
     def _offer(self, shared: SharedSet, names: list[str]) -> dict[str, list[int]]:
         """Returns the chunks of originals that each site lacks."""
         manifest = shared.manifest.to_json().encode()
-        offer = Request("offer", {"set": shared.name, "chunk": shared.chunk}, manifest)
+        asked = {"manifest": shared.manifest.sha256, "pictures": len(shared.manifest)}
+        offer = Request("offer", {"set": shared.name, "chunk": shared.chunk, **asked}, manifest)
         missing: dict[str, list[int]] = {}
         for done in self.sites.exchange({name: iter([offer]) for name in names}):
             try:

@@ -76,15 +76,20 @@ class Run:
         """Teachers ready; every site answers the transferal set and the test sets. When all have, none is asked again."""
         if self._recall():
             return
+        for names in self.sites.arrivals():
+            self._ask(names)
+        self.round.miss(name for name in self.sites.names if name not in self.cards)
+        kept: Any = {"cards": self.cards, "overlaps": self.round.overlaps, "set_aside": self.round.set_aside}
+        self.transferal.masks.group.attrs["round"] = kept
+
+    def _ask(self, names: list[str]) -> None:
         with self.stage("teachers"):
-            self.cards = self.round.prepare()
+            self.cards |= self.round.prepare(names)
         with self.stage("pictures"):
             everything = [self.transferal, *self.tests.values()]
         with self.stage("masks"):
             for shared in everything:
-                self.round.ask(shared)
-        kept: Any = {"cards": self.cards, "overlaps": self.round.overlaps, "set_aside": self.round.set_aside}
-        self.transferal.masks.group.attrs["round"] = kept
+                self.round.ask(shared, names)
 
     def _recall(self) -> bool:
         """Who took part when an earlier start had every answer: what comes after must not change with who is there today."""

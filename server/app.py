@@ -13,6 +13,7 @@ from nakt_fed.study import Study
 from nakt_fed.study_file import dump_study, load_study
 
 from .grid import FlowerSites, find_sites
+from .presence import Presence
 
 FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
 
@@ -46,7 +47,8 @@ def run_on(grid: Grid, study: Study, run: Path) -> None:
 
     extra = {"run": str(run)}
     nodes = find_sites(grid, study.site_names, FIND_SECONDS, extra)
-    sites = FlowerSites(grid, nodes, study.round.in_flight, study.round.site_timeout, extra)
+    presence = Presence(study.site_names, lambda: nodes, 0.0)
+    sites = FlowerSites(grid, presence, study.round.in_flight, study.round.site_timeout, lambda request: extra)
     run_study(study, run, sites, fit_student)
 
 

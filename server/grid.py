@@ -1,8 +1,9 @@
 """The sites behind Flower's Grid: `nakt_fed.exchange.Sites` in terms of messages, and which node is which site."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,11 @@ from flwr.serverapp import Grid
 from nakt_fed.errors import AnswerError, RunError
 from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.wire import read_reply, request_text
+
+from .presence import PAUSES, Presence
+
+Record = Callable[[bytes], ArrayRecord]
+Stamp = Callable[[Request], Mapping[str, Any]]
 
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2  # seconds between two looks for replies
 SHARED_BLOBS = 8  # records kept so that sites which are asked the same thing at about the same time share one
@@ -45,63 +51,114 @@ class _Sent:
     start: float
 
 
+@dataclass
+class _Line:
+    """One site's questions: first what has to be asked again, then what comes next."""
+
+    questions: Iterator[Request]
+    again: deque[Request] = field(default_factory=deque)
+    in_flight: int = 0
+    ended: bool = False
+
+    def take(self) -> Request | None:
+        if self.again:
+            return self.again.popleft()
+        request = next(self.questions, None)
+        self.ended = request is None
+        return request
+
+    @property
+    def done(self) -> bool:
+        return self.ended and not self.again and not self.in_flight
+
+
 class FlowerSites:
     """`Sites` over a Grid. `in_flight` messages per site at most; `ttl` seconds until Flower gives a message up.
 
-    `extra` goes into the meta of every message but is no part of the Request (the simulation's run folder).
+    `stamp` gives what goes into the meta of a message but is no part of the Request: the simulation's run folder, or the
+    coordinator's signature. A site that is away or busy is asked again when it is back; a lost one counts as unreachable.
     """
 
-    def __init__(
-        self, grid: Grid, node_ids_by_site: Mapping[str, int], in_flight: int, ttl: float, extra: Mapping[str, Any]
-    ) -> None:
-        self.names = list(node_ids_by_site)
-        self._grid, self._nodes = grid, dict(node_ids_by_site)
-        self._in_flight, self._ttl, self._extra = in_flight, ttl, dict(extra)
+    def __init__(self, grid: Grid, presence: Presence, in_flight: int, ttl: float, stamp: Stamp) -> None:
+        self.names, self._presence = presence.names, presence
+        self._grid, self._in_flight, self._ttl, self._stamp = grid, in_flight, ttl, stamp
+
+    def arrivals(self) -> Iterator[list[str]]:
+        """The sites in groups as they come, until all have come or the others are lost."""
+        waiting = list(self.names)
+        while waiting:
+            here = [name for name in waiting if self._presence.node(name) is not None]
+            waiting = [name for name in waiting if name not in here and not self._presence.lost(name)]
+            if here:
+                yield here
+            elif waiting:
+                time.sleep(LONGEST_PAUSE)
 
     def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
         """Ask every site what its iterator brings; yield the replies in the order in which they arrive.
 
         A site's next request goes out before its reply is yielded, so no site waits for the caller or for another site.
         """
-        queues = {site: iter(each) for site, each in requests.items()}
+        lines = {site: _Line(iter(each)) for site, each in requests.items()}
         record = lru_cache(SHARED_BLOBS)(blob_record)
         sent: dict[str, _Sent] = {}
-        for site in queues:
-            for _ in range(self._in_flight):
-                yield from self._send_next(site, queues, sent, record)
         pause = SHORTEST_PAUSE
-        while sent:
+        while any(not line.done for line in lines.values()):
+            for site, line in lines.items():
+                yield from self._fill(site, line, sent, record)
             arrived = False
             for message_id in list(sent):
                 for message in self._grid.pull_messages([message_id]):
                     arrived, done = True, sent.pop(message_id)
-                    refused = list(self._send_next(done.site, queues, sent, record))
-                    yield Exchange(done.site, done.request, read_message(message), time.monotonic() - done.start)
-                    yield from refused
+                    yield from self._arrived(done, read_message(message), lines[done.site], sent, record)
             pause = SHORTEST_PAUSE if arrived else min(LONGEST_PAUSE, 1.3 * pause)
             if not arrived:
                 time.sleep(pause)
 
-    def _send_next(
-        self,
-        site: str,
-        queues: Mapping[str, Iterator[Request]],
-        sent: dict[str, _Sent],
-        record: Callable[[bytes], ArrayRecord],
+    def _arrived(
+        self, done: _Sent, reply: Reply, line: _Line, sent: dict[str, _Sent], record: Record
     ) -> Iterator[Exchange]:
-        """Send the site's next request. Requests that Flower refuses are answered at once, until one is taken."""
-        for request in queues[site]:
-            start = time.monotonic()
-            ids = list(self._grid.push_messages([self._message(site, request, record(request.blob))]))
-            if ids and ids[0]:
-                sent[ids[0]] = _Sent(site, request, start)
-                return
-            yield Exchange(site, request, unreachable("Flower does not know the site's node any more"), 0.0)
+        line.in_flight -= 1
+        again = self._ask_again(done.site, reply)
+        if again:
+            line.again.append(done.request)
+        more = list(self._fill(done.site, line, sent, record))
+        if not again:
+            yield Exchange(done.site, done.request, reply, time.monotonic() - done.start)
+        yield from more
 
-    def _message(self, site: str, request: Request, blob: ArrayRecord) -> Message:
-        text = request_text(Request(request.kind, {**self._extra, **request.meta}))
+    def _ask_again(self, site: str, reply: Reply) -> bool:
+        """Whether the site could not answer just now and is worth waiting for."""
+        reason = "" if reply.ok else str(reply.meta.get("reason"))
+        if reason not in ("unreachable", *PAUSES):
+            self._presence.answered(site)
+            return False
+        self._presence.failed(site, reason)
+        return not self._presence.lost(site)
+
+    def _fill(self, site: str, line: _Line, sent: dict[str, _Sent], record: Record) -> Iterator[Exchange]:
+        """Send the site's next requests. What cannot be sent to a lost site is answered at once."""
+        while line.in_flight < self._in_flight and not line.done:
+            node = self._presence.node(site)
+            if node is None and not self._presence.lost(site):
+                return
+            if (request := line.take()) is None:
+                return
+            if node is None:
+                yield Exchange(site, request, unreachable(f"no answer for {self._presence.patience:.0f} s"), 0.0)
+            elif message_id := self._push(node, request, record(request.blob)):
+                sent[message_id] = _Sent(site, request, time.monotonic())
+                line.in_flight += 1
+            else:
+                self._presence.failed(site, "unreachable")
+                line.again.appendleft(request)
+
+    def _push(self, node: int, request: Request, blob: ArrayRecord) -> str:
+        """The message's id; empty when Flower does not know the node any more."""
+        text = request_text(Request(request.kind, {**self._stamp(request), **request.meta}))
         content = RecordDict({"meta": ConfigRecord({"json": text}), "blob": blob})
-        return Message(content, self._nodes[site], f"query.{request.kind}", ttl=self._ttl)
+        ids = list(self._grid.push_messages([Message(content, node, f"query.{request.kind}", ttl=self._ttl)]))
+        return ids[0] if ids and ids[0] else ""
 
 
 def find_sites(grid: Grid, expected: list[str], deadline: float, extra: Mapping[str, Any]) -> dict[str, int]:
@@ -129,7 +186,8 @@ def find_sites(grid: Grid, expected: list[str], deadline: float, extra: Mapping[
 
 
 def _say_hello(grid: Grid, nodes: list[int], ttl: float, extra: Mapping[str, Any]) -> Iterator[tuple[int, Reply]]:
-    anyone = FlowerSites(grid, {str(node): node for node in nodes}, 1, ttl, extra)
+    known = {str(node): node for node in nodes}
+    anyone = FlowerSites(grid, Presence(list(known), lambda: known, 0.0), 1, ttl, lambda request: extra)
     for exchange in anyone.exchange({name: iter([Request("hello")]) for name in anyone.names}):
         yield int(exchange.site), exchange.reply
 

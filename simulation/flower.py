@@ -13,9 +13,9 @@ from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
+from server.flower import bundle, last_words, run_settings
 
-from .home import bundle, run_settings
-from .superlink import SuperLink, last_words, superlink
+from .superlink import SuperLink, superlink
 
 OnEvent = Callable[[dict[str, Any]], None]
 

@@ -5,23 +5,16 @@ Every setting here answers a trap that was measured with Flower 1.41 and Ray 2.5
 
 import os
 import secrets
-import shutil
-import socket
 import sysconfig
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import tomli_w
 
 import nakt_fed
-from nakt_fed.errors import RunError
+from server.flower import direct, quiet, threads
 
 LONGEST_TEMP = 30  # characters; Ray's sockets lie 70 deeper and a socket's path has at most 107
 PRIVATE = ("FLWR_", "RAY_ADDRESS", "RAY_TMPDIR")  # of the user's environment, nothing of this reaches our Flower
-LOCAL = "127.0.0.1,localhost"
 
 
 def make_home() -> Path:
@@ -37,57 +30,15 @@ def make_home() -> Path:
     return home
 
 
-def free_port() -> int:
-    """A TCP port of this machine that nobody uses. Raises RunError when there is none."""
-    try:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            return int(sock.getsockname()[1])
-    except OSError as error:
-        raise RunError(f"Flower needs a free port on 127.0.0.1 and got none ({error}); end other programs") from None
-
-
-def connect(home: Path, port: int) -> None:
-    """Tell `flwr` where our SuperLink is; the connection is called `nakt`."""
-    connection = {"address": f"127.0.0.1:{port}", "insecure": True}
-    _write(home / "config.toml", {"superlink": {"default": "nakt", "nakt": connection}})
-
-
-def bundle(home: Path, app_folder: Path) -> Path:
-    """Copy what Flower ships to its workers: the two apps and their settings, not the library.
-
-    Flower bundles Python files only: a bundled copy of the library would lack its other files (demo pictures, report
-    templates) and hide the complete one.
-    """
-    target = home / "app"
-    for name in ("server", "sites"):
-        shutil.copytree(app_folder / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
-    settings = tomllib.loads((app_folder / "pyproject.toml").read_text(encoding="utf-8"))
-    settings["tool"]["flwr"]["app"].pop("fab-include", None)
-    project = {key: settings["project"][key] for key in ("name", "version", "description", "license")}
-    _write(target / "pyproject.toml", {"project": project, "tool": {"flwr": settings["tool"]["flwr"]}})
-    return target
-
-
-def environment(home: Path, threads: int, user: Mapping[str, str]) -> dict[str, str]:
+def environment(home: Path, count: int, user: Mapping[str, str]) -> dict[str, str]:
     """The environment of every process of the run, from the user's.
 
     The user's RAY_ADDRESS is meant for the student's training only: it goes on as NAKT_RAY_ADDRESS.
     """
     kept = {key: value for key, value in user.items() if not key.startswith(PRIVATE)}
     cluster = {"NAKT_RAY_ADDRESS": user["RAY_ADDRESS"]} if user.get("RAY_ADDRESS") else {}
-    ours = _flower(home) | _ray(home, user) | _threads(threads) | _network(user) | _paths(home, user)
+    ours = quiet(home) | _ray(home, user) | threads(count) | direct(user) | _paths(home, user)
     return kept | cluster | ours
-
-
-def _flower(home: Path) -> dict[str, str]:
-    return {
-        "FLWR_HOME": str(home),
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # else uv builds an environment per run
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds instead of 1 until the run starts
-    }
 
 
 def _ray(home: Path, user: Mapping[str, str]) -> dict[str, str]:
@@ -107,29 +58,9 @@ def _ray(home: Path, user: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _threads(count: int) -> dict[str, str]:
-    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(count))
-
-
-def _network(user: Mapping[str, str]) -> dict[str, str]:
-    """Flower's HTTP between its own processes must not take a hospital's proxy."""
-    return {name: ",".join(filter(None, [user.get(name), LOCAL])) for name in ("NO_PROXY", "no_proxy")}
-
-
 def _paths(home: Path, user: Mapping[str, str]) -> dict[str, str]:
     """Flower starts its parts by name; they lie beside this Python even when its environment is not activated."""
     return {
         "PATH": os.pathsep.join([sysconfig.get_path("scripts"), user.get("PATH", os.defpath)]),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(home / "lib"), user.get("PYTHONPATH")])),
     }
-
-
-def run_settings(home: Path, settings: Mapping[str, Any]) -> Path:
-    """Flower's --run-config as a file: paths with spaces or quotes survive."""
-    path = home / "run-config.toml"
-    _write(path, settings)
-    return path
-
-
-def _write(path: Path, table: Mapping[str, Any]) -> None:
-    path.write_text(tomli_w.dumps(dict(table)), encoding="utf-8")

@@ -17,6 +17,10 @@ class InProcess:
     def __init__(self, study: Study, run: Path) -> None:
         self.study, self.run, self.names = study, run, study.site_names
 
+    def arrivals(self) -> Iterator[list[str]]:
+        """All are here."""
+        yield self.names
+
     def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
         """Carry the requests out in the order of the sites."""
         for name, questions in requests.items():

@@ -1,25 +1,22 @@
 """One private SuperLink per run, and the `flwr` command that talks to it; both end with us, whatever happens to us."""
 
 import json
-import re
-import sysconfig
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 from nakt_fed.errors import RunError
 from nakt_fed.processes import Process, end_guarded, guarded, start_guarded
+from server.flower import connect, free_port, last_words, script
 
-from .home import connect, environment, free_port, make_home
+from .home import environment, make_home
 
 START_SECONDS = 60.0  # until the SuperLink answers; 2 s on an idle machine
 PORTS_TO_TRY = 3
-LINES = 10  # of a log in an error message
 
 
 class SuperLink:
@@ -28,7 +25,7 @@ class SuperLink:
     def __init__(self, threads: int, user: Mapping[str, str], log: IO[bytes]) -> None:
         self.port, self.home = free_port(), make_home()
         self.env = environment(self.home, threads, user)
-        connect(self.home, self.port)
+        connect(self.home, f"127.0.0.1:{self.port}")
         options = ["--simulation", "--insecure", "--host", "127.0.0.1", "--port", str(self.port)]
         self.process = start_guarded(
             [script("flower-superlink"), *options, "--disable-runtime-dependency-installation"],
@@ -94,19 +91,3 @@ def superlink(threads: int, user: Mapping[str, str]) -> Iterator[SuperLink]:
             log.seek(0)
             last = last_words(log.read())
     raise RunError(f"Flower's SuperLink did not start on 127.0.0.1; its last words:\n{last}")
-
-
-def last_words(log: bytes) -> str:
-    """What a failed log says: its exceptions, the first of which is the cause of the others, or else its last lines.
-
-    Without colours and without the general advice that Flower adds to its exit codes.
-    """
-    plain = re.sub(r"\x1b\[\d*m", "", log.decode(errors="replace"))
-    lines = re.split(r"ERROR *: *Exit Code", plain)[0].rstrip().splitlines()
-    exceptions = dict.fromkeys(line for line in lines if re.match(r"[\w.]*(Error|Exception|Exit)\b.*: ", line))
-    return "\n".join([*exceptions][:LINES] or lines[-LINES:])
-
-
-def script(name: str) -> str:
-    """A command of the packages that this Python has, whether or not its environment is activated."""
-    return str(Path(sysconfig.get_path("scripts"), name))

@@ -104,6 +104,9 @@ class Hospitals:
         self.dice = random.Random(order) if order is not None else None
         self.asked: list[tuple[str, Request]] = []
 
+    def arrivals(self) -> Iterator[list[str]]:
+        yield self.names
+
     def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
         if self.dice is None and self.late is None:
             for name, questions in requests.items():

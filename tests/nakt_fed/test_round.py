@@ -50,8 +50,8 @@ def asked(
     sites = hospitals(study, run, {"bob": dark, **(teachers or {})}, **behaviour)
     shared = transferal_set(study, run)
     asking = Round(sites, run, min_sites=min_sites)
-    asking.prepare()
-    asking.ask(shared)
+    asking.prepare(asking.active)
+    asking.ask(shared, asking.active)
     return asking, shared, sites
 
 

@@ -7,6 +7,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.exchange import Reply, Request
 from server import grid as grid_module
 from server.grid import FlowerSites, find_sites
+from server.presence import Presence
 from sites.app import content, read
 from tests.server.fake_grid import FakeGrid, Node, offline
 
@@ -35,7 +36,8 @@ def requests(count: int, taken: list[int] | None = None, blob: bytes = b"") -> I
 
 
 def sites(grid: FakeGrid, in_flight: int = 2, **extra: object) -> FlowerSites:
-    return FlowerSites(grid, {"a": 1, "b": 2}, in_flight, 60, extra)
+    presence = Presence(["a", "b"], lambda: {"a": 1, "b": 2}, 0.0)
+    return FlowerSites(grid, presence, in_flight, 60, lambda request: extra)
 
 
 def test_request_and_reply_cross_unchanged() -> None:

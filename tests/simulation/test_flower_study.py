@@ -16,10 +16,9 @@ import zarr
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.processes import guarded
 from nakt_fed.study_file import dump_study, load_study
+from server.flower import free_port, script
 from simulation.flower import run_flower
-from simulation.home import free_port
 from simulation.oracle import run_in_process
-from simulation.superlink import script
 from tests.watch import started
 
 ROOT = Path(__file__).parents[2]

@@ -1,3 +1,4 @@
+import shutil
 import socket
 import tomllib
 from pathlib import Path
@@ -6,9 +7,10 @@ import pytest
 
 import nakt_fed
 from nakt_fed.errors import RunError
+from server.flower import bundle, connect, free_port, last_words, run_settings
 from simulation import home as home_module
-from simulation.home import bundle, connect, environment, free_port, make_home, run_settings
-from simulation.superlink import last_words, superlink
+from simulation.home import environment, make_home
+from simulation.superlink import superlink
 from tests.simulation.test_flower import FAKE_APP
 
 
@@ -23,7 +25,7 @@ def test_a_home_has_a_short_path_even_where_temporary_files_have_a_long_one(
         assert len(str(home)) <= 40
         assert (home / "lib" / "nakt_fed").resolve() == Path(nakt_fed.__file__).resolve().parent
     finally:
-        home_module.shutil.rmtree(home)
+        shutil.rmtree(home)
 
 
 def test_the_users_cluster_is_for_the_training_only() -> None:
@@ -69,7 +71,7 @@ def test_run_settings_keep_every_letter(tmp_path: Path) -> None:
 
 
 def test_connection(tmp_path: Path) -> None:
-    connect(tmp_path, 1234)
+    connect(tmp_path, "127.0.0.1:1234")
     expected = {"superlink": {"default": "nakt", "nakt": {"address": "127.0.0.1:1234", "insecure": True}}}
     assert tomllib.loads((tmp_path / "config.toml").read_text()) == expected
 
@@ -78,7 +80,7 @@ def test_no_free_port(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(98, "Address already in use")
 
-    monkeypatch.setattr(home_module.socket.socket, "bind", refuse)
+    monkeypatch.setattr(socket.socket, "bind", refuse)
     with pytest.raises(RunError, match=r"needs a free port on 127.0.0.1 and got none.*Address already in use"):
         free_port()
 
