@@ -16,7 +16,7 @@ from nakt_fed.errors import DataError, NaktError, StudyError
 from nakt_fed.networks import describe, resolve
 from nakt_fed.predict import normalise, to_input
 from nakt_fed.site_data import private_data
-from nakt_fed.study import NetworkSpec, Recipe, SiteSpec, Study
+from nakt_fed.study import FederatedStudy, NetworkSpec, Recipe, SiteSpec, Study
 from nakt_fed.teacher import fresh_network
 from nakt_fed.transferal import without_twins
 
@@ -59,18 +59,23 @@ class StudySummary:
         return self.originals + self.views
 
 
-def inspect_study(study: Study) -> StudySummary:
-    """Read every picture once and let every network answer one.
+def inspect_study(study: Study, federated: bool = False) -> StudySummary:
+    """Read every picture once and let every network answer one; `federated`: only what the coordinator has.
 
     Raises:
         DataError, CheckpointError, StudyError: with the site or test set, the file and the remedy.
     """
     size, student, few = study.study.image_size, study.student, study.fine_tune
+    if isinstance(study, FederatedStudy) and not federated:
+        raise StudyError(
+            "the study only names its sites, so it cannot be simulated; give each site images and a teacher, or run it "
+            "between hospitals with `nakt run STUDY --federation KIT`"
+        )
     with _naming("student"):
         try_network(fresh_network(student.spec(), 0), student.spec(), size, student)
     faults: dict[str, str] = {}
-    sites = [_site(site, study, faults) for site in study.site]
-    if len(sites) - len(faults) < study.min_sites:
+    sites = [] if federated else [_site(site, study, faults) for site in study.site]
+    if sites and len(sites) - len(faults) < study.min_sites:
         raise StudyError("\n".join(faults.values()))
     with _naming("transferal"):
         originals, bytes_out = _transferal(study)

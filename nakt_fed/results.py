@@ -24,16 +24,16 @@ FEDAVG_ROUNDS = 10
 PACKAGES = ("nakt-fed", "torch", "flwr", "ray", "segmentation-models-pytorch", "numpy", "zarr", "imagecodecs", "pillow")
 
 
-def write_results(run: "Run", dice: "DiceTable") -> Path:
-    """Write results.json of a run, whole or not at all."""
+def write_results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]]) -> Path:
+    """Write results.json of a run, whole or not at all; `at_sites` is what the sites told of the student."""
     path = run.folder / "results.json"
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(_results(run, dice), indent=1, ensure_ascii=False), encoding="utf-8")
+    part.write_text(json.dumps(_results(run, dice, at_sites), indent=1, ensure_ascii=False), encoding="utf-8")
     part.replace(path)
     return path
 
 
-def _results(run: "Run", dice: "DiceTable") -> dict[str, Any]:
+def _results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]]) -> dict[str, Any]:
     study = run.study
     return {
         "version": VERSION,
@@ -46,6 +46,7 @@ def _results(run: "Run", dice: "DiceTable") -> dict[str, Any]:
         "dice": {
             model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()
         },
+        "at_sites": at_sites,
         "ktc": _ktc(dice),
         "bytes": _bytes(run.round.ledger.lines()),
         "seconds": _seconds(run.folder),

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from nakt_fed import run_tests
+from nakt_fed.at_sites import judged_at_sites
 from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.errors import RunError, is_disk_full
@@ -209,11 +210,18 @@ class Run:
         """results.json, and report.html from it."""
         with self.stage("evaluation"):
             dice = run_tests.all_dice(self.study, self.folder, self.tests, self.weights)
-        write_results(self, dice)
+            at_sites = self._judged() if self.study.round.judge_student else {}
+        write_results(self, dice, at_sites)
         from nakt_fed.report import write_report  # plotting is slow to import and not needed before
 
         with self.stage("report"):
             write_report(self.folder)
+
+    def _judged(self) -> dict[str, dict[str, Any]]:
+        """The best student there is, judged by the sites that have answered."""
+        folder = self.folder / "fine_tune" if self.study.fine_tune else self.folder
+        weights, network = folder / "student.safetensors", self.study.student.spec()
+        return judged_at_sites(self.sites, self.round.active, weights, network, self.round.ledger)
 
 
 class _Stored:

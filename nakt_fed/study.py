@@ -136,13 +136,15 @@ class TestSpec(Part):
 
 
 class RoundSpec(Part):
-    """The exchange with the sites: pictures per message, how lossy the masks may be, how long to wait, how many sites must stay."""
+    """The exchange with the sites: pictures per message, how lossy the masks may be, how long to wait, how many sites must stay,
+    and whether they are asked to judge the student on their private pictures."""
 
     chunk: int = Field(default=64, ge=1, le=4096)
     near: int = Field(default=0, ge=0, le=8)
     in_flight: int = Field(default=2, ge=1, le=64)
     site_timeout: float = Field(default=43200, gt=0)
     min_sites: int | None = Field(default=None, ge=1)
+    judge_student: bool = False
 
 
 class ResourcesSpec(Part):
@@ -211,6 +213,23 @@ class Study(Part):
                 f'fusion.weighting = "fixed" needs a weight for each of {self.site_names}, got {sorted(self.fusion.weights)}'
             )
         return self
+
+
+class RemoteSite(Part):
+    """A hospital of a deployment: its name only, the rest is in its own site file."""
+
+    name: Name
+
+    @property
+    def test_share(self) -> float:
+        """Its pictures never reach the coordinator."""
+        return 0.0
+
+
+class FederatedStudy(Study):
+    """A study as the coordinator of a deployment knows it: sites by name."""
+
+    site: list[RemoteSite] = Field(min_length=1)  # type: ignore[assignment]
 
 
 def _refuse_twins(what: str, names: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nakt_fed.errors import StudyError
-from nakt_fed.study import NetworkSpec, Recipe, Study, StudySpec, TransferalSpec
+from nakt_fed.study import FederatedStudy, NetworkSpec, Recipe, Study, StudySpec, TransferalSpec
 from nakt_fed.toml_file import dump, explain, parse, read_toml
 
 PAPER_RECIPE: dict[str, Any] = {
@@ -52,7 +52,7 @@ def _under(raw: Any, key: str, defaults: dict[str, Any]) -> None:
 
 
 def load_study(path: Path) -> Study:
-    """Read, validate and make every path absolute.
+    """Read, validate and make every path absolute. Sites that are only named make it a study for a deployment.
 
     Raises:
         StudyError: the file is missing, not TOML, has an unknown key (the nearest known one is named) or an impossible value.
@@ -61,9 +61,23 @@ def load_study(path: Path) -> Study:
     return parse_study(raw, path.parent, str(path))
 
 
+def load_federated(path: Path) -> FederatedStudy:
+    """The study as the coordinator of a deployment needs it: of each site only the name. Raises StudyError like `load_study`."""
+    path, raw = read_toml(path, "study file")
+    sites = raw.get("site")
+    if isinstance(sites, list):
+        raw["site"] = [{"name": site.get("name")} if isinstance(site, dict) else site for site in sites]
+    return parse(FederatedStudy, _with_defaults(raw), path.parent, str(path))
+
+
 def parse_study(raw: dict[str, Any], base: Path, source: str = "the study") -> Study:
     """Validate a study given as a dict; relative paths are taken from `base`. Raises StudyError like `load_study`."""
-    return parse(Study, _with_defaults(raw), base, source)
+    return parse(FederatedStudy if _only_named(raw) else Study, _with_defaults(raw), base, source)
+
+
+def _only_named(raw: dict[str, Any]) -> bool:
+    sites = raw.get("site")
+    return isinstance(sites, list) and bool(sites) and all(isinstance(s, dict) and list(s) == ["name"] for s in sites)
 
 
 def dump_study(study: Study) -> str:

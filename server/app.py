@@ -1,5 +1,6 @@
 """The Flower ServerApp of the coordinator: finds the sites, then runs the study."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,12 +10,17 @@ from flwr.serverapp import Grid, ServerApp
 import nakt_fed
 from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.events import EventLog
+from nakt_fed.exchange import Request
+from nakt_fed.resume import only_one
+from nakt_fed.signing import Sign, signer
 from nakt_fed.study import Study
 from nakt_fed.study_file import dump_study, load_study
 
 from .grid import FlowerSites, find_sites
+from .kit import Kit, load_kit
 from .presence import Presence
 
+MESSAGE_SECONDS = 3600.0  # until Flower gives up a message; then the chunk is asked again
 FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
 
 app = ServerApp()
@@ -22,15 +28,17 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run config: `study`, an absolute path or "demo"; `run-dir`, an absolute path or empty for a new one in ./runs.
+    """Run config: `study`, an absolute path or "demo"; `run-dir`, an absolute path or empty for a new one in ./runs;
+    `federation`, the coordinator's kit, or empty in a simulation.
 
     Flower counts a run as failed when this raises; the event `error` holds the reason for people.
     """
     study = load_study(study_path(str(context.run_config["study"])))
     run = run_folder(str(context.run_config["run-dir"]), study)
+    federation = str(context.run_config["federation"])
     events = EventLog(run / "events.jsonl")
     try:
-        run_on(grid, study, run)
+        run_between_hospitals(grid, study, run, load_kit(Path(federation))) if federation else run_on(grid, study, run)
     except NaktError as error:
         events.emit("error", message=str(error))
         raise
@@ -41,15 +49,51 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def run_on(grid: Grid, study: Study, run: Path) -> None:
-    from nakt_fed.run import run_study  # torch: only once the study is known to be good
-
-    from .student import fit_student
-
+    """Simulated sites: whoever answers with a site's name is that site; all must be there."""
     extra = {"run": str(run)}
     nodes = find_sites(grid, study.site_names, FIND_SECONDS, extra)
     presence = Presence(study.site_names, lambda: nodes, 0.0)
     sites = FlowerSites(grid, presence, study.round.in_flight, study.round.site_timeout, lambda request: extra)
+    _carry_out(study, run, sites)
+
+
+def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None:
+    """Sites are who holds the registered key; what is asked of them is signed; one may be away for `round.site_timeout`."""
+    with only_one(run):
+        names = kit.public_keys()
+        unknown = sorted(set(study.site_names) - set(names.values()))
+        if unknown:
+            raise StudyError(
+                f"site {unknown[0]!r} of the study is not in the federation ({', '.join(sorted(names.values()))}); "
+                "add it with nakt provision --add, or rename it in the study"
+            )
+        presence = Presence(
+            study.site_names, lambda: connected(grid, names), study.round.site_timeout, EventLog(run / "events.jsonl")
+        )
+        sign = signer(kit.signing_key, run.name)
+        sites = FlowerSites(
+            grid, presence, study.round.in_flight, MESSAGE_SECONDS, lambda request: order(request, sign)
+        )
+        _carry_out(study, run, sites)
+
+
+def _carry_out(study: Study, run: Path, sites: FlowerSites) -> None:
+    from nakt_fed.run import run_study  # torch: only once the study is known to be good
+
+    from .student import fit_student
+
     run_study(study, run, sites, fit_student)
+
+
+def connected(grid: Grid, names: Mapping[bytes, str]) -> dict[str, int]:
+    """The sites that are online, with their nodes, by the key that each was registered with; never by what they say."""
+    return {names[node.public_key]: node.node_id for node in grid.get_nodes() if node.public_key in names}
+
+
+def order(request: Request, sign: Sign) -> dict[str, str]:
+    """What the coordinator signs of a request: the offer of a picture set, the evaluation of a student."""
+    keys = {"offer": ("set", "chunk", "manifest", "pictures"), "evaluate": ("student",)}.get(request.kind)
+    return sign({"kind": request.kind, **{key: request.meta[key] for key in keys}}) if keys else {}
 
 
 def study_path(name: str) -> Path:

@@ -1,40 +1,34 @@
 """`python -m simulation RUN`: carry out the study in a run folder, show progress, end everything, say how to resume."""
 
 import argparse
-import logging
 import re
-import shlex
-import shutil
-import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nakt_fed.cli.display import Display
+from nakt_fed.cli.guarded import guarded_work, stop_by_signal
 from nakt_fed.cli.results import print_results
 from nakt_fed.cli.words import any_letters, os_error, plain_error
-from nakt_fed.errors import NaktError, RunError
+from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
 from nakt_fed.resume import only_one
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
-
-STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> None:
     """Exit codes: 0 done, 1 the study or the run failed, 130 stopped by Ctrl-C or SIGTERM."""
     options = _options()
     any_letters()
-    for stop in STOPS:
-        if signal.getsignal(stop) != signal.SIG_IGN:  # a shell's background job is not stopped by Ctrl-C
-            signal.signal(stop, _interrupt)
+    stop_by_signal()
     try:
         with only_one(options.run):
-            sys.exit(_guarded(options))
+            words = partial(_site_words, options.run)
+            sys.exit(guarded_work(options.run, partial(_work, options), _again(options), new=options.new, more=words))
     except (RunError, OSError) as error:
         plain_error(os_error(error) if isinstance(error, OSError) else str(error))
         sys.exit(1)
@@ -48,36 +42,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--new", action="store_true", help="the run folder was made a moment ago")
     parser.add_argument("--verbose", action="store_true")
     return parser.parse_args()
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
-
-
-def _guarded(options: argparse.Namespace) -> int:
-    """Do the work; whatever stops it, say it in a line and how to go on. Returns the exit code."""
-    run: Path = options.run
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # `nakt run` has blocked them while this was loaded
-        _work(options)
-    except KeyboardInterrupt:
-        logging.getLogger("asyncio").disabled = True  # zarr's tasks that were cut
-        print(f"\nstopped; go on with: {_again(options)}", file=sys.stderr, flush=True)
-        return 130
-    except NaktError as error:
-        plain_error(f"{error}{_site_words(run, str(error))}")
-    except OSError as error:
-        plain_error(os_error(error))
-    except Exception:
-        traceback.print_exc()
-        plain_error("this is a fault of nakt-fed; please report it with the lines above")
-    else:
-        return 0
-    if options.new and not (run / "events.jsonl").exists():
-        shutil.rmtree(run)  # nothing was done in it
-    else:
-        print(f"what was done is kept; when mended, go on with: {_again(options)}", file=sys.stderr, flush=True)
-    return 1
 
 
 def _work(options: argparse.Namespace) -> None:
@@ -122,11 +86,11 @@ def _in_process(study: Study, run: Path, on_event: Callable[[dict[str, Any]], No
         watcher.join()
 
 
-def _again(options: argparse.Namespace) -> str:
+def _again(options: argparse.Namespace) -> list[str]:
     """The command that goes on; with the user's study file, so that what is mended there counts."""
     study = [str(options.study)] if options.study else []
     engine = [] if options.engine == "flower" else ["--engine", options.engine]
-    return shlex.join(["nakt", "run", *study, "--resume", str(options.run), *engine])
+    return ["nakt", "run", *study, "--resume", str(options.run), *engine]
 
 
 def _told(run: Path, event: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,9 @@ def print_results(run: Path, console: Console | None = None) -> None:
     if tests:
         console.print("\nDice on the test sets, mean ± std over pictures, in %")
         console.print(dice_table(results["dice"], tests))
+    if results.get("at_sites"):
+        console.print("\nDice at the sites, on private pictures that nobody else can use, mean ± std in %")
+        console.print(at_sites_table(results["at_sites"]))
     shared, back = results["transferal"], size(results["bytes"]["back"])
     lines = [f"! without site {site}: {reason}" for site, reason in results["set_aside"].items()]
     lines.append(f"{shared['kept']} of {many(shared['images'], 'transferal picture')} kept; {back} of masks came back")
@@ -40,9 +43,7 @@ def dice_table(dice: dict[str, Any], tests: list[str]) -> Table:
     for test in [*tests, *several]:
         table.add_column(test, justify="right", overflow="fold")
     for model, row in dice.items():
-        cells = [
-            f"{100 * row[test]['mean']:.1f} ± {100 * row[test]['std']:.1f}".replace(" ", NO_BREAK) for test in tests
-        ]
+        cells = [_spread(row[test]) for test in tests]
         mean = math.fsum(row[test]["mean"] for test in tests) / len(tests)
         table.add_row(
             model,
@@ -51,3 +52,19 @@ def dice_table(dice: dict[str, Any], tests: list[str]) -> Table:
             style="bold" if model.startswith("student") else "",
         )
     return table
+
+
+def at_sites_table(at_sites: dict[str, Any]) -> Table:
+    """One row per site: how many pictures, the student and the site's teacher on them, or why it tells nothing."""
+    table = Table(Column("", no_wrap=True), box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for title in ("pictures", "student", "teacher"):
+        table.add_column(title, justify="right")
+    for site, score in at_sites.items():
+        cells = [score["refused"]] if "refused" in score else [str(score["n"])]
+        cells += [_spread(score[name]) for name in ("student", "teacher") if name in score]
+        table.add_row(site, *cells)
+    return table
+
+
+def _spread(score: dict[str, float]) -> str:
+    return f"{100 * score['mean']:.1f} ± {100 * score['std']:.1f}".replace(" ", NO_BREAK)

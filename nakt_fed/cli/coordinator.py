@@ -1,0 +1,24 @@
+"""`nakt coordinator start`: the SuperLink that sites dial, from the coordinator's kit."""
+
+from pathlib import Path
+
+import click
+
+from nakt_fed.app_folder import become
+
+
+@click.group()
+def coordinator() -> None:
+    """What the coordinator of a deployment runs."""
+
+
+@coordinator.command()
+@click.argument("kit", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
+@click.option("--direct", is_flag=True, help="Take connections from everywhere, without a proxy in front.")
+def start(kit: Path, direct: bool) -> None:
+    """Start the coordinator from its KIT and keep it alive until Ctrl-C.
+
+    It listens on 127.0.0.1, behind the reverse proxy whose nginx.conf is in the kit: Flower's control interface has no login,
+    and whoever reaches it can start runs. With --direct there is no proxy: only where every site is trusted.
+    """
+    become("server.coordinator", str(kit.resolve()), *(["--direct"] if direct else []))
