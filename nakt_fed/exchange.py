@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Kind = Literal["hello", "prepare", "offer", "pictures", "masks"]
+Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Request:
     offer     blob: the manifest (JSON) of a picture set; the site accepts or refuses before a picture is looked at
     pictures  blob: coded pictures of the offered set, meta `indices`: the site keeps them (views need them again)
     masks     meta `set`, `manifest`, `indices`: answer with the teacher's soft masks
+    evaluate  blob: a student (safetensors), meta `network`: its Dice and the teacher's on the private pictures
     """
 
     kind: Kind

@@ -19,6 +19,7 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
 from nakt_fed.offered import OfferedSet, set_folder
 from nakt_fed.predict import Teacher, probabilities, quantise
+from nakt_fed.site.evaluation import MIN_EVALUATED, evaluated
 from nakt_fed.site_data import PrivateData, private_data
 from nakt_fed.study import SiteSpec, Study
 from nakt_fed.teacher import TeacherCard, trained_teacher
@@ -39,10 +40,18 @@ class TeacherService:
     """
 
     def __init__(
-        self, site: SiteSpec, folder: Path, *, image_size: int, seed: int, threads: int, events: EventLog | None = None
+        self,
+        site: SiteSpec,
+        folder: Path,
+        *,
+        image_size: int,
+        seed: int,
+        threads: int,
+        events: EventLog | None = None,
+        min_evaluated: int = MIN_EVALUATED,
     ) -> None:
         self.site, self.folder, self.image_size, self.seed, self.threads = site, folder, image_size, seed, threads
-        self.events = events
+        self.events, self.min_evaluated = events, min_evaluated
         self.sets: dict[str, OfferedSet] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -54,6 +63,7 @@ class TeacherService:
             "offer": self._offer,
             "pictures": self._pictures,
             "masks": self._masks,
+            "evaluate": self._evaluate,
         }
         torch.set_num_threads(self.threads)
         try:
@@ -135,6 +145,9 @@ class TeacherService:
             )
         blob = encode(quantise(soft, self.site.teacher.binary), int(request.meta.get("near", 0)))
         return Reply(True, {"manifest": offered.manifest.sha256, "range": [start, stop]}, blob)
+
+    def _evaluate(self, request: Request) -> Reply:
+        return evaluated(request, self.data, lambda pictures: self.teacher(pictures), self.min_evaluated)
 
 
 @lru_cache(maxsize=64)
