@@ -1,0 +1,91 @@
+"""`nakt site approve`, `approvals` and `receipts`: what asks to be answered here, and what was."""
+
+from collections import deque
+from pathlib import Path
+
+import click
+
+from nakt_fed.cli.words import many, size
+
+SITE_FILE = click.argument("site_file", type=click.Path(path_type=Path))
+
+
+@click.command()
+@SITE_FILE
+@click.argument("run")
+@click.option("--withdraw", is_flag=True, help="Take the approval back: from its next request on the run is refused.")
+def approve(site_file: Path, run: str, withdraw: bool) -> None:
+    """Let this site answer RUN, as `nakt site approvals` names it. The service need not be restarted."""
+    from nakt_fed.site.approvals import Approvals
+    from nakt_fed.site.site_file import load_site
+
+    approvals = Approvals(load_site(site_file).site.folder)
+    if withdraw:
+        approvals.withdraw(run)
+        click.echo(f"run {run} is no longer approved")
+        return
+    asked = approvals.approve(run)
+    click.echo(f"run {run} is approved")
+    if asked is None:
+        click.echo("it has not asked yet: check its name if you expected that it had")
+
+
+@click.command()
+@SITE_FILE
+def approvals(site_file: Path) -> None:
+    """Which runs wait for an approval by hand, and which have one."""
+    from nakt_fed.site.approvals import Approvals
+    from nakt_fed.site.site_file import load_site
+
+    kept = Approvals(load_site(site_file).site.folder)
+    waiting, approved = kept.waiting(), kept.approved()
+    for run, asked in waiting.items():
+        what = f"set {asked['set']}, {many(asked['pictures'], 'picture')}"
+        click.echo(f"waits     {run}: {what}, for {asked['coordinator']}, first asked {asked['asked']}")
+    for run, time in approved.items():
+        click.echo(f"approved  {run}: {time}")
+    click.echo(f"{many(len(waiting), 'run')} waiting, {len(approved)} approved")
+
+
+@click.group()
+def receipts() -> None:
+    """The log of everything that was asked of this site."""
+
+
+@receipts.command()
+@SITE_FILE
+@click.option("--hash", "noted", metavar="SHA256", help="A receipt's hash that you noted elsewhere; it must be there.")
+def verify(site_file: Path, noted: str | None) -> None:
+    """Find any changed, missing or reordered line. Exit code 1 when there is one."""
+    from nakt_fed.errors import RunError
+    from nakt_fed.site import receipts as log
+
+    path = _log(site_file)
+    if faults := log.verify(path, noted):
+        raise RunError("\n".join([f"{path} cannot be believed; compare it with a backup:", *faults]))
+    last = deque(log.Receipts(path).lines(), maxlen=1)
+    told = [f"{many(line['n'], 'receipt')}, all as written; the last hash is {line['hash']}" for line in last]
+    click.echo("".join(told) or "no receipts yet")
+
+
+@receipts.command()
+@SITE_FILE
+@click.option("--last", default=20, show_default=True, type=click.IntRange(min=1), help="How many lines.")
+def show(site_file: Path, last: int) -> None:
+    """The last receipts, one per line."""
+    from nakt_fed.site.receipts import Receipts
+
+    for line in deque(Receipts(_log(site_file)).lines(), maxlen=last):
+        asked = " ".join(str(line.get(key) or "-") for key in ("run", "set"))
+        amount = (
+            f"{many(line.get('pictures', 0), 'picture')}, {size(line['bytes_in'])} in, {size(line['bytes_out'])} out"
+        )
+        outcome = f"{line['outcome']} ({line['reference']})" if line.get("reference") else line["outcome"]
+        click.echo(f"{line['n']:>6} {line['time']} {line['kind']:<8} {asked}: {amount}: {outcome}")
+
+
+def _log(site_file: Path) -> Path:
+    from nakt_fed.site.receipts import FILE
+    from nakt_fed.site.site_file import load_site
+
+    return load_site(site_file).site.folder / FILE

@@ -1,0 +1,64 @@
+"""Which runs the operator of a site has approved, and which wait. Read by the service at every request, written by `nakt site`."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from nakt_fed.errors import RunError
+from nakt_fed.site.gate_state import StateFile
+
+FOLDER = "gate"
+"""The gate's folder within the site's own."""
+MOST_WAITING = 100
+
+
+class Approvals:
+    """Two files, each with one writer: the service notes who waits, the operator's command who may.
+
+    Args:
+        folder: the site's own (`site.folder` of the site file).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._approved = StateFile(folder / FOLDER / "approved.json")
+        self._waiting = StateFile(folder / FOLDER / "waiting.json")
+        self._lock = Lock()
+
+    def is_approved(self, run: str) -> bool:
+        return run in self._approved.read()
+
+    def wait(self, run: str, *, coordinator: str, pictures: int, picture_set: str) -> None:
+        """Note that a run asks, at its first request; of very many runs the last ones are kept."""
+        asked = {"coordinator": coordinator, "pictures": pictures, "set": picture_set, "asked": _now()}
+        with self._lock:
+            waiting = self.waiting()
+            if run not in waiting:
+                kept = list(waiting.items())[1 - MOST_WAITING :]
+                self._waiting.write({**dict(kept), run: asked})
+
+    def waiting(self) -> dict[str, dict[str, Any]]:
+        """{run: {"coordinator", "pictures", "set", "asked"}} of the runs that are not approved."""
+        approved = self._approved.read()
+        return {run: asked for run, asked in self._waiting.read().items() if run not in approved}
+
+    def approved(self) -> dict[str, str]:
+        """{run: when it was approved}."""
+        return {run: str(entry["time"]) for run, entry in self._approved.read().items()}
+
+    def approve(self, run: str) -> dict[str, Any] | None:
+        """From the next request on the run is answered. Returns what it asked for; None when it did not ask yet."""
+        self._approved.write({**self._approved.read(), run: {"time": _now()}})
+        return self._waiting.read().get(run)
+
+    def withdraw(self, run: str) -> None:
+        """From the next request on the run is refused again. Raises RunError: it was not approved."""
+        approved = self._approved.read()
+        if run not in approved:
+            known = ", ".join(approved) or "none"
+            raise RunError(f"run {run!r} is not approved, so it cannot be withdrawn; approved: {known}")
+        self._approved.write({name: entry for name, entry in approved.items() if name != run})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

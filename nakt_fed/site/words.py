@@ -1,0 +1,56 @@
+"""A site's policy in plain sentences, for the operator and the security officer."""
+
+from nakt_fed.site.site_file import Policy, SiteFile
+
+
+def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
+    """One sentence per rule. Nothing here leaves the site.
+
+    Args:
+        n_private: how many annotated private pictures there are; None where they were not counted.
+    """
+    policy, key = file.policy, file.coordinator.public_key.name
+    return [
+        f"answers at most {policy.pictures_per_day:,} pictures a day, at most {policy.pictures_per_set:,} of them in one set, "
+        f"for the coordinator whose key is in {key}",
+        _approval(policy),
+        _masks(file),
+        *_evaluation(file, n_private),
+        *_known(file),
+        "says its name, its version of nakt-fed and of its teacher: the network, its number of weights, how many pictures it was "
+        "trained on and its Dice on validation pictures",
+        f"answers until {policy.expires} (UTC), then refuses" if policy.expires else "answers without an end date",
+        *([f"runs only the {len(policy.apps)} Flower apps named in policy.apps"] if policy.apps else []),
+    ]
+
+
+def _approval(policy: Policy) -> str:
+    if policy.approval == "by hand":
+        return "answers a new run only after the operator has approved it by hand: nakt site approve"
+    return "answers every run that the coordinator has signed, without approval by hand"
+
+
+def _masks(file: SiteFile) -> str:
+    if file.spec().teacher.binary:
+        return "binary masks: every pixel is 0 or 255"
+    return "soft masks: every pixel is the teacher's probability in 256 steps"
+
+
+def _evaluation(file: SiteFile, count: int | None) -> list[str]:
+    policy = file.policy
+    if not policy.evaluate_student:
+        return ["no student may be evaluated here"]
+    pictures = "the" if count is None else f"{count:,}"
+    rule = (
+        f"a student may be evaluated here on {pictures} private pictures, at most {policy.evaluations_per_day} students a day; "
+        "only mean, standard deviation and number leave, for the student and for the site's own teacher"
+    )
+    if count is not None and count < policy.min_evaluated:
+        return [rule, f"but every evaluation will be refused: at least {policy.min_evaluated} pictures are needed"]
+    return [rule]
+
+
+def _known(file: SiteFile) -> list[str]:
+    if file.private is None:
+        return []
+    return ["says how many of the pictures that it is offered also lie among its private ones"]

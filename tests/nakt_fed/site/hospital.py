@@ -1,0 +1,101 @@
+"""A hospital for tests: its site file, its coordinator's key, its service behind the gate."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from nakt_fed.codec import encode
+from nakt_fed.data.pictures import content_hash
+from nakt_fed.data.synthetic import synthetic_set
+from nakt_fed.exchange import Request
+from nakt_fed.manifest import Manifest
+from nakt_fed.service import TeacherService
+from nakt_fed.signing import Sign, signer
+from nakt_fed.site.site_file import SiteFile
+from nakt_fed.teacher import TeacherCard
+from nakt_fed.toml_file import parse
+from tests.tiny import CARD, SIZE, Answer, bright
+
+CHUNK = 4
+RUN = "breast-20300101-120000"
+
+
+def write_key(folder: Path, name: str = "coordinator") -> Path:
+    """<name>.key and <name>.pub; returns the private one."""
+    key = Ed25519PrivateKey.generate()
+    private, public = folder / f"{name}.key", folder / f"{name}.pub"
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private
+
+
+def site_file(folder: Path, private: Path | None = None, **policy: Any) -> SiteFile:
+    """`private` holds images and masks; approval is automatic unless told otherwise."""
+    raw: dict[str, Any] = {
+        "site": {"name": "ann", "image_size": SIZE, "threads": 1},
+        "teacher": {"network": "unet", "width": 2, "checkpoint": "teacher.safetensors"},
+        "coordinator": {
+            "address": "coordinator.example:9092",
+            "root_certificates": "ca.crt",
+            "public_key": "coordinator.pub",
+            "site_key": "site.key",
+        },
+        "policy": {"approval": "automatic", **policy},
+    }
+    if private:
+        raw["private"] = {"images": str(private / "images"), "masks": str(private / "masks")}
+    return parse(SiteFile, raw, folder, "site.toml")
+
+
+def service_of(file: SiteFile, teacher: Answer = bright) -> TeacherService:
+    """The site's service with `teacher` in the place of a network."""
+    service = TeacherService(
+        file.spec(), file.site.folder, image_size=SIZE, seed=0, threads=1, min_evaluated=file.policy.min_evaluated
+    )
+    service.__dict__["_ready"] = None, TeacherCard(**CARD)
+    service.__dict__["teacher"] = teacher
+    return service
+
+
+class Coordinator:
+    """Asks about `count` pictures that are nobody's secret, with the key in a folder."""
+
+    def __init__(self, folder: Path, count: int = 10, seed: int = 0, run: str = RUN, key: str = "coordinator") -> None:
+        self.pictures = synthetic_set(count, SIZE, seed).images
+        ids = tuple(f"organ/{number}" for number in range(count))
+        self.manifest = Manifest(ids, tuple(map(content_hash, self.pictures)), SIZE)
+        self.sign: Sign = signer(folder / f"{key}.key", run)
+
+    def order(self, **changes: Any) -> dict[str, Any]:
+        about = {"kind": "offer", "set": "transferal", "chunk": CHUNK, "manifest": self.manifest.sha256}
+        return {**about, "pictures": len(self.manifest), **changes}
+
+    def offer(self, picture_set: str = "transferal", chunk: int = CHUNK, **changes: Any) -> Request:
+        """`changes` are of the order alone."""
+        order = self.order(**{"set": picture_set, "chunk": chunk, **changes})
+        meta = {"set": picture_set, "chunk": chunk, **self.sign(order)}
+        return Request("offer", meta, self.manifest.to_json().encode())
+
+    def send(self, chunk: int) -> Request:
+        stack = np.asarray(self.pictures[chunk * CHUNK : (chunk + 1) * CHUNK])
+        return Request(
+            "pictures", {"set": "transferal", "manifest": self.manifest.sha256, "chunk": chunk}, encode(stack)
+        )
+
+    def ask(self, start: int, stop: int, **changes: Any) -> Request:
+        meta = {"set": "transferal", "manifest": self.manifest.sha256, "range": [start, stop], "near": 0}
+        return Request("masks", {**meta, **changes})
+
+    def judge(self, student: bytes, network: dict[str, Any], **changes: Any) -> Request:
+        order = {"kind": "evaluate", "student": hashlib.sha256(student).hexdigest(), **changes}
+        return Request("evaluate", {"network": network, **self.sign(order)}, student)
+
+    def everything(self) -> list[Request]:
+        """Offer, pictures, masks, chunk by chunk."""
+        count = len(self.manifest)
+        parts = [(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+        return [self.offer(), *(self.send(i) for i in range(len(parts))), *(self.ask(*part) for part in parts)]

@@ -1,0 +1,333 @@
+"""The policy gate in front of a real teacher service."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from threading import Barrier, Event, Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from nakt_fed.cli import site_records
+from nakt_fed.codec import decode
+from nakt_fed.errors import RunError
+from nakt_fed.exchange import Reply, Request
+from nakt_fed.site.approvals import Approvals
+from nakt_fed.site.gate import Gate
+from nakt_fed.site.receipts import Receipts, verify
+from nakt_fed.site.words import policy_in_words
+from tests.nakt_fed.site.hospital import CHUNK, RUN, Coordinator, service_of, site_file, write_key
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_key(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def coordinator(home: Path) -> Coordinator:
+    return Coordinator(home)
+
+
+def gate_of(home: Path, now: datetime = NOON, **policy: Any) -> Gate:
+    """A new process of the site: nothing is known but what lies in its folder."""
+    file = site_file(home, **policy)
+    return Gate(file, service_of(file), now=lambda: now)
+
+
+def well(reply: Reply) -> Reply:
+    assert reply.ok, reply.meta
+    return reply
+
+
+def refused(reply: Reply, reason: str) -> None:
+    assert not reply.ok
+    assert (reply.meta["reason"], reply.blob) == (reason, b""), reply.meta
+
+
+def sent(gate: Gate, coordinator: Coordinator) -> Gate:
+    for request in coordinator.everything():
+        if request.kind != "masks":
+            well(gate.handle(request))
+    return gate
+
+
+def test_a_signed_study_is_answered(home: Path, coordinator: Coordinator) -> None:
+    gate = gate_of(home)
+    replies = [well(gate.handle(request)) for request in coordinator.everything()]
+    np.testing.assert_array_equal(decode(replies[-1].blob, (2, 32, 32)), coordinator.pictures[8:])
+
+
+@pytest.mark.parametrize("spoil", ["none", "stranger", "altered", "garbage", "another kind"])
+def test_an_offer_that_the_coordinator_did_not_sign_is_refused(
+    home: Path, coordinator: Coordinator, spoil: str
+) -> None:
+    write_key(home, "stranger")
+    offer = coordinator.offer()
+    changed = {
+        "none": {"order": None, "signature": None},
+        "stranger": Coordinator(home, key="stranger").offer().meta,
+        "altered": {"order": offer.meta["order"].replace(RUN, "other")},
+        "garbage": {"signature": "ä" * 50},
+        "another kind": coordinator.sign({"kind": "evaluate", "student": "0" * 64}),
+    }[spoil]
+    reply = gate_of(home).handle(Request("offer", {**offer.meta, **changed}, offer.blob))
+    refused(reply, "wrong_order" if spoil == "another kind" else "not_signed")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"set": "test-x"}, {"chunk": 5}, {"manifest": "0" * 64}, {"pictures": 9}, {"pictures": True}, {"run": "a\x1b[2J"}],
+    ids=str,
+)
+def test_an_order_about_something_else_is_refused(
+    home: Path, coordinator: Coordinator, changes: dict[str, Any]
+) -> None:
+    if run := changes.get("run"):
+        refused(gate_of(home).handle(Coordinator(home, run=run).offer()), "wrong_order")
+        return
+    order = coordinator.order(**changes)
+    meta = {"set": "transferal", "chunk": CHUNK, **coordinator.sign(order)}
+    refused(gate_of(home).handle(Request("offer", meta, coordinator.manifest.to_json().encode())), "wrong_order")
+
+
+def test_an_order_serves_no_other_manifest(home: Path, coordinator: Coordinator) -> None:
+    other = Coordinator(home, seed=1)
+    refused(gate_of(home).handle(Request("offer", coordinator.offer().meta, other.offer().blob)), "wrong_order")
+
+
+def test_a_set_of_too_many_pictures_is_refused(home: Path, coordinator: Coordinator) -> None:
+    refused(gate_of(home, pictures_per_set=9).handle(coordinator.offer()), "too_many_pictures")
+    well(gate_of(home, pictures_per_set=10).handle(coordinator.offer()))
+
+
+def test_after_its_last_day_a_site_says_hello_only(home: Path, coordinator: Coordinator) -> None:
+    sent(gate_of(home), coordinator)
+    well(gate_of(home, expires=date(2030, 1, 1)).handle(coordinator.ask(0, 4)))
+    late = gate_of(home, expires=date(2029, 12, 31))
+    well(late.handle(Request("hello")))
+    for request in [coordinator.offer(), coordinator.send(0), coordinator.ask(4, 8), Request("prepare")]:
+        refused(late.handle(request), "expired")
+
+
+def test_a_run_waits_for_its_approval(home: Path, coordinator: Coordinator) -> None:
+    gate = gate_of(home, approval="by hand")
+    for _ in range(2):
+        refused(gate.handle(coordinator.offer()), "not_approved")
+    approvals = Approvals(gate.folder)
+    [(run, asked)] = approvals.waiting().items()
+    assert run == RUN
+    assert (asked["pictures"], asked["set"], asked["coordinator"]) == (10, "transferal", "coordinator.example:9092")
+    approvals.approve(RUN)
+    assert approvals.waiting() == {}
+    for request in coordinator.everything():
+        well(gate.handle(request))
+    refused(gate.handle(Coordinator(home, run="another").offer()), "not_approved")
+
+
+def test_a_withdrawn_run_is_refused_at_once(home: Path, coordinator: Coordinator) -> None:
+    gate = gate_of(home, approval="by hand")
+    approvals = Approvals(gate.folder)
+    approvals.approve(RUN)
+    sent(gate, coordinator)
+    approvals.withdraw(RUN)
+    refused(gate.handle(coordinator.ask(0, 4)), "not_approved")
+    with pytest.raises(RunError, match="is not approved"):
+        approvals.withdraw("unheard")
+
+
+def test_only_accepted_manifests_are_answered(home: Path, coordinator: Coordinator) -> None:
+    gate = gate_of(home)
+    refused(gate.handle(coordinator.send(0)), "not_offered")
+    refused(gate.handle(Request("offer", coordinator.offer().meta, b"{}")), "bad_data")
+    refused(gate.handle(coordinator.ask(0, 4)), "not_offered")
+    sent(gate, coordinator)
+    for changed in [{"set": "test-x"}, {"manifest": "0" * 64}, {"manifest": None}, {"manifest": [1]}]:
+        refused(gate.handle(coordinator.ask(0, 4, **changed)), "not_offered")
+
+
+def test_what_the_service_refuses_is_not_accepted(home: Path) -> None:
+    """Chunks of 5,000 pictures: signed, but more than a service takes."""
+    gate, big = gate_of(home), Coordinator(home)
+    refused(gate.handle(big.offer(chunk=5000)), "bad_data")
+    refused(gate.handle(big.ask(0, 4)), "not_offered")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [[0, 11], [-1, 2], [3, 3], [4, 2], [0], [0, 1, 2], "04", None, [0.0, 2.0], [True, 2], [0, 10**400]],
+    ids=str,
+)
+def test_ranges_that_are_none_are_refused(home: Path, coordinator: Coordinator, place: Any) -> None:
+    gate = sent(gate_of(home), coordinator)
+    refused(gate.handle(coordinator.ask(0, 4, range=place)), "bad_request")
+
+
+def test_no_more_masks_at_once_than_a_chunk(home: Path, coordinator: Coordinator) -> None:
+    refused(sent(gate_of(home), coordinator).handle(coordinator.ask(0, 5)), "too_large")
+
+
+def test_the_days_pictures_are_counted_over_restarts(home: Path, coordinator: Coordinator) -> None:
+    """8 a day: 4 + 4, then nothing new; what was answered is answered again; the next day the rest."""
+    sent(gate_of(home, pictures_per_day=8), coordinator)
+    for part in [(0, 4), (0, 4), (4, 8), (2, 6)]:
+        well(gate_of(home, pictures_per_day=8).handle(coordinator.ask(*part)))
+    refused(gate_of(home, pictures_per_day=8).handle(coordinator.ask(8, 10)), "quota")
+    refused(gate_of(home, pictures_per_day=8).handle(coordinator.ask(6, 10)), "quota")
+    for part in [(0, 4), (3, 7)]:
+        well(gate_of(home, pictures_per_day=8).handle(coordinator.ask(*part)))
+    tomorrow = datetime(2030, 1, 2, 0, 0, 1, tzinfo=UTC)
+    well(gate_of(home, tomorrow, pictures_per_day=8).handle(coordinator.ask(6, 10)))
+    assert json.loads((home / "state/gate/day.json").read_text())["pictures"] == 2
+
+
+def test_a_manifest_offered_anew_stays_answered(home: Path, coordinator: Coordinator) -> None:
+    gate = sent(gate_of(home, pictures_per_day=4), coordinator)
+    well(gate.handle(coordinator.ask(0, 4)))
+    well(gate.handle(Coordinator(home, run="the next run").offer()))
+    well(gate.handle(coordinator.ask(0, 4)))
+
+
+def test_an_answer_that_failed_is_not_counted(home: Path, coordinator: Coordinator) -> None:
+    file = site_file(home, pictures_per_day=4)
+    sent(Gate(file, service_of(file)), coordinator)
+    refused(Gate(file, service_of(file, lambda x: x / 255 * np.nan)).handle(coordinator.ask(0, 4)), "bad_answer")
+    well(Gate(file, service_of(file)).handle(coordinator.ask(0, 4)))
+
+
+def test_answers_at_the_same_time_do_not_exceed_the_quota(home: Path) -> None:
+    """Two requests are inside the service together; there is room for one."""
+    coordinator, file, meet = Coordinator(home), site_file(home, pictures_per_day=4), Barrier(2)
+    sent(Gate(file, service_of(file)), coordinator)
+    inside = Event()
+
+    class Slow:
+        def handle(self, request: Request) -> Reply:
+            inside.set()
+            meet.wait(5)
+            return Reply(True)
+
+    gate, replies = Gate(file, Slow()), []
+    first = Thread(target=lambda: replies.append(gate.handle(coordinator.ask(0, 4))))
+    first.start()
+    assert inside.wait(5)
+    refused(gate.handle(coordinator.ask(4, 8)), "quota")
+    meet.wait(5)
+    first.join()
+    assert replies[0].ok
+
+
+def test_binary_masks_where_the_policy_says_so(home: Path, coordinator: Coordinator) -> None:
+    gate = sent(gate_of(home, answers="binary"), coordinator)
+    reply = well(gate.handle(coordinator.ask(0, 4)))
+    assert set(np.unique(decode(reply.blob, (4, 32, 32)))) == {0, 255}
+
+
+def test_every_request_leaves_a_receipt(home: Path, coordinator: Coordinator) -> None:
+    gate = gate_of(home)
+    requests = [Request("hello"), coordinator.ask(0, 4), *coordinator.everything(), Request("forget")]  # type: ignore[arg-type]
+    replies = [gate.handle(request) for request in requests]
+    log = gate.folder / "receipts.jsonl"
+    assert verify(log) == []
+    lines = list(Receipts(log).lines())
+    assert [line["kind"] for line in lines] == [*(request.kind for request in requests[:-1]), "unknown"]
+    assert [line["outcome"] for line in lines] == ["ok", "not_offered", *["ok"] * 7, "bad_request"]
+    assert [line["pictures"] for line in lines] == [0, 0, 10, 4, 4, 2, 4, 4, 2, 0]
+    assert [line["bytes_in"] for line in lines] == [len(request.blob) for request in requests]
+    assert [line["bytes_out"] for line in lines] == [len(reply.blob) for reply in replies]
+    assert {line["run"] for line in lines[2:-1]} == {RUN}
+
+
+def test_without_a_receipt_no_answer_leaves(home: Path, coordinator: Coordinator) -> None:
+    gate = sent(gate_of(home), coordinator)
+    (gate.folder / "receipts.jsonl").unlink()
+    (gate.folder / "receipts.jsonl").mkdir()
+    refused(gate.handle(coordinator.ask(0, 4)), "internal")
+
+
+def test_damaged_state_answers_nothing(home: Path, coordinator: Coordinator) -> None:
+    gate = sent(gate_of(home), coordinator)
+    (gate.folder / "gate" / "offers.json").write_text('{"')
+    reply = gate.handle(coordinator.ask(0, 4))
+    refused(reply, "internal")
+    assert set(reply.meta) == {"reason", "reference"}
+    assert "offers.json is damaged" in (gate.folder / "errors.jsonl").read_text()
+
+
+def test_policy_in_words(home: Path, folders: Path) -> None:
+    told = policy_in_words(site_file(home, folders / "ann", evaluate_student=True, pictures_per_day=5000), 120)
+    assert told[0].startswith("answers at most 5,000 pictures a day")
+    assert told[0].endswith("coordinator.pub")
+    assert any(
+        "120 private pictures" in line and "only mean, standard deviation and number leave" in line for line in told
+    )
+    assert any(line.startswith("soft masks") for line in told)
+    assert any(line.startswith("answers every run") for line in told)
+    few = policy_in_words(site_file(home, folders / "ann", evaluate_student=True), 9)
+    assert any("every evaluation will be refused" in line for line in few)
+    strict = policy_in_words(site_file(home, answers="binary", approval="by hand", expires=date(2031, 5, 1)), None)
+    assert any(line.startswith("binary masks") for line in strict)
+    assert "no student may be evaluated here" in strict
+    assert "answers until 2031-05-01 (UTC), then refuses" in strict
+
+
+def site_toml(home: Path) -> Path:
+    text = """
+    site = { name = "ann", image_size = 32 }
+    teacher = { network = "unet", width = 2, checkpoint = "teacher.safetensors" }
+    [coordinator]
+    address = "coordinator.example:9092"
+    root_certificates = "ca.crt"
+    public_key = "coordinator.pub"
+    site_key = "site.key"
+    """
+    path = home / "site.toml"
+    path.write_text("\n".join(line.strip() for line in text.splitlines()))
+    return path
+
+
+@pytest.fixture
+def nakt(home: Path) -> Callable[..., str]:
+    """A command of `nakt site`; gives what it prints."""
+    path = site_toml(home)
+
+    def run(*words: str, fails: type[Exception] | None = None) -> str:
+        name, *rest = words
+        nested = [rest.pop(0)] if name == "receipts" else []
+        done = CliRunner().invoke(getattr(site_records, name), [*nested, str(path), *rest])
+        assert (type(done.exception) if done.exception else None) is fails, done.exception
+        return done.output + (str(done.exception) if done.exception else "")
+
+    return run
+
+
+def test_an_operator_approves_while_the_service_runs(
+    home: Path, coordinator: Coordinator, nakt: Callable[..., str]
+) -> None:
+    gate = gate_of(home, approval="by hand")
+    assert "0 runs waiting" in nakt("approvals")
+    refused(gate.handle(coordinator.offer()), "not_approved")
+    assert f"waits     {RUN}: set transferal, 10 pictures, for coordinator.example:9092" in nakt("approvals")
+    assert nakt("approve", RUN) == f"run {RUN} is approved\n"
+    well(gate.handle(coordinator.offer()))
+    assert "has not asked yet" in nakt("approve", "typo")
+    assert "0 runs waiting, 2 approved" in nakt("approvals")
+    nakt("approve", RUN, "--withdraw")
+    refused(gate.handle(coordinator.offer()), "not_approved")
+
+
+def test_receipts_on_the_command_line(home: Path, coordinator: Coordinator, nakt: Callable[..., str]) -> None:
+    assert nakt("receipts", "verify") == "no receipts yet\n"
+    gate = sent(gate_of(home), coordinator)
+    assert nakt("receipts", "verify").startswith("4 receipts, all as written; the last hash is ")
+    assert f"offer    {RUN} transferal: 10 pictures" in nakt("receipts", "show")
+    assert len(nakt("receipts", "show", "--last", "2").splitlines()) == 2
+    log = gate.folder / "receipts.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"pictures": 10', b'"pictures": 11'))
+    assert "line 1 was changed" in nakt("receipts", "verify", fails=RunError)
