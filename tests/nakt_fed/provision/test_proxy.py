@@ -1,8 +1,6 @@
 """The kit's nginx.conf in a real nginx: what a site may ask passes unchanged, nothing else gets through."""
 
 import http.client
-import shutil
-import socket
 import ssl
 import subprocess
 import threading
@@ -15,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from nakt_fed.provision.kits import provision
+from tests.nakt_fed.provision.nginx import NGINX, free_ports, nginx, running_nginx
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
 pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx on this machine")
 SIGNED = {"flwr-public-key": "cHVibGlj", "flwr-timestamp": "2026-01-01T00:00:00+00:00", "flwr-signature": "c2lnbg=="}
 
@@ -42,21 +40,6 @@ class Door:
             connection.close()
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def nginx(kit: Path, prefix: Path, *options: str) -> list[str]:
-    prefix.mkdir(exist_ok=True)
-    return [str(NGINX), "-e", "stderr", "-p", f"{prefix}/", "-c", str(kit / "nginx.conf"), *options]
-
-
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     folder = tmp_path_factory.mktemp("proxy")
@@ -68,14 +51,10 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     door = Door(folder / "kits" / "coordinator", port)
     server = behind(door, inner)
     threading.Thread(target=server.serve_forever, args=(0.05,)).start()
-    command = nginx(door.kit, folder / "nginx", "-g", "daemon off; master_process off;")
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
-        wait_for(port)
-        yield door
+        with running_nginx(door.kit, folder / "nginx", port):
+            yield door
     finally:
-        process.terminate()
-        process.wait(10)
         server.shutdown()
         server.server_close()
 
@@ -102,15 +81,6 @@ def behind(door: Door, port: int) -> ThreadingHTTPServer:
     context.load_cert_chain(door.kit / "server.crt", door.kit / "server.key")
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     return server
-
-
-def wait_for(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as each:
-            if each.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("nginx did not start")
 
 
 def test_nginx_takes_the_configuration(door: Door, tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ def test_units_are_hardened(kits: Path) -> None:
             assert service[key] == value, name
 
 
+def test_flowers_programs_find_each_other(kits: Path) -> None:
+    """It starts flower-superexec by its name."""
+    for path in kits.rglob("*.service"):
+        if "/opt/nakt/bin/" in unit(path)["Service"]["ExecStart"]:
+            assert "Environment=PATH=/opt/nakt/bin:" in path.read_text(), path.name
+
+
 def test_the_teacher_has_no_network_and_the_supernode_nothing_private(kits: Path) -> None:
     teacher, supernode = (
         unit(kits / "hospital-1" / f"nakt-{name}.service")["Service"] for name in ("site", "supernode")
