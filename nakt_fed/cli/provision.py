@@ -43,8 +43,9 @@ def provision(
 
 def _files(outcome: "Outcome") -> list[str]:
     lines = []
-    for kit in dict.fromkeys(name.partition("/")[0] for name in outcome.new):
-        count = sum(name.startswith(f"{kit}/") for name in outcome.new)
+    new = [name for name in outcome.new if not name.startswith("coordinator/revoked/")]
+    for kit in dict.fromkeys(name.partition("/")[0] for name in new):
+        count = sum(name.startswith(f"{kit}/") for name in new)
         lines.append(f"made: {kit} ({many(count, 'file')})")
     lines += [f"brought up to date: {name}" for name in outcome.renewed]
     lines += [f"kept as you changed it: {name} (delete it to have it made anew)" for name in outcome.kept]
@@ -67,9 +68,8 @@ def _certificate(outcome: "Outcome") -> list[str]:
 
 def _next(outcome: "Outcome", revoke: tuple[str, ...], root: Path) -> str:
     if revoke:
-        return (
-            "next: copy coordinator/revoked and federation.toml to the coordinator, then `nakt coordinator start` there"
-        )
+        keys = ", ".join(f"sites/{name}.pub" for name in revoke)
+        return f"next: if the coordinator runs elsewhere, remove {keys} from its kit and copy federation.toml there"
     if outcome.new:
         return f"next: give each its own folder below {root}, read its README.md, and keep authority where nobody else reads"
     return f"kits: {root}"
