@@ -11,7 +11,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from nakt_fed.exchange import Reply, Request
+from nakt_fed.site.relay import ask_service
 from nakt_fed.wire import KINDS, read_request, reply_text
+
+WAIT = 3600.0  # seconds for one answer; the coordinator gives up when it wants to
 
 app = ClientApp()
 log = logging.getLogger("flwr")
@@ -46,11 +49,20 @@ def content(reply: Reply) -> RecordDict:
 
 
 def answer(request: Request, context: Context) -> Reply:
-    """Ask the service: in simulation the one of the node's site, in this process."""
+    """Ask the service: in simulation the one of the node's site, in this process; else the one on the site's socket."""
     if "partition-id" not in context.node_config:
-        return Reply(False, {"reason": "no_service", "message": "this version of nakt-fed knows simulated sites only"})
+        return relayed(request, context)
     node, nodes = (int(str(context.node_config[key])) for key in ("partition-id", "num-partitions"))
     return simulated(request, node, nodes)
+
+
+def relayed(request: Request, context: Context) -> Reply:
+    """The SuperNode was told where the teacher service listens (--node-config 'service="…"')."""
+    socket = context.node_config.get("service")
+    if not isinstance(socket, str):
+        text = "the site's SuperNode was not told where its teacher service listens; start it with `nakt site start`"
+        return Reply(False, {"reason": "no_service", "message": text})
+    return ask_service(Path(socket), request, WAIT)
 
 
 def simulated(request: Request, node: int, nodes: int) -> Reply:
