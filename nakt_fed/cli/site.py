@@ -1,0 +1,96 @@
+"""`nakt site`: a hospital's side of a deployment. Each command's module is imported when it is called."""
+
+import importlib
+from pathlib import Path
+
+import click
+
+COMMANDS = {
+    "check": ("nakt_fed.cli.site", "Say whether this site could take part, and what it would answer."),
+    "start": ("nakt_fed.cli.site", "Start the teacher service and the SuperNode, and keep both alive."),
+    "serve": ("nakt_fed.cli.site", "Start the teacher service alone, for a user of its own."),
+    "approve": ("nakt_fed.cli.site_records", "Let this site answer a run."),
+    "approvals": ("nakt_fed.cli.site_records", "Which runs wait for an approval, and which have one."),
+    "receipts": ("nakt_fed.cli.site_records", "The log of everything that was asked of this site."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy)
+def site() -> None:
+    """A hospital's side of a deployment; SITE_FILE is the kit's site.toml."""
+
+
+_file = click.argument("site_file", type=click.Path(path_type=Path))
+
+
+@click.command()
+@_file
+@click.option("--offline", is_flag=True, help="Leave out the connection to the coordinator.")
+def check(site_file: Path, offline: bool) -> None:
+    """One line per part of the site: ok, or failed with the remedy. Exit code 1 when one failed."""
+    from nakt_fed.errors import RunError
+    from nakt_fed.site.check import check_site
+    from nakt_fed.site.site_file import load_site
+
+    failed = 0
+    for finding in check_site(load_site(site_file), offline=offline):
+        click.echo(f"{'ok' if finding.ok else 'failed':<7} {finding.name:<12} {finding.text}")
+        failed += not finding.ok
+    if failed:
+        raise RunError(f"{failed} of the checks failed; mend what they name, then check again")
+    click.echo("the site can be started: nakt site start")
+
+
+@click.command()
+@_file
+def start(site_file: Path) -> None:
+    """Start the teacher service and Flower's SuperNode, and start again what dies, until Ctrl-C.
+
+    The site dials out to its coordinator; it opens no port to the outside.
+    """
+    from nakt_fed.cli.guarded import stop_by_signal
+    from nakt_fed.site.site_file import load_site
+    from nakt_fed.site.supervise import start_site
+
+    stop_by_signal()
+    try:
+        start_site(site_file, load_site(site_file), _event)
+    except KeyboardInterrupt:
+        _event("stopped")
+
+
+def _event(text: str) -> None:
+    import time
+
+    click.echo(f"{time.strftime('%H:%M:%S')}  {text}")
+
+
+@click.command()
+@_file
+def serve(site_file: Path) -> None:
+    """Start the teacher service alone: it answers on the site's local socket what the policy allows.
+
+    The SuperNode may then run under another user, who reaches nothing but the socket.
+    """
+    from nakt_fed.site.site_file import load_site
+
+    file = load_site(site_file)
+    from nakt_fed.site.serve import serve_site
+
+    serve_site(file)

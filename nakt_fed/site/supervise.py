@@ -1,0 +1,126 @@
+"""`nakt site start`: the teacher service and Flower's SuperNode, kept alive together. Nothing is left when it ends."""
+
+import os
+import socket
+import sys
+import sysconfig
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from nakt_fed.errors import RunError
+from nakt_fed.keep_alive import Kept, kept_alive
+from nakt_fed.resume import only_one
+from nakt_fed.site.serve import check_path, is_answered, make_private
+from nakt_fed.site.site_file import SiteFile
+
+OFFLINE = 70.0
+"""Seconds until the coordinator counts a SuperNode that died as offline; one that comes back earlier is sent away."""
+LOOK = 0.2
+LOG_BYTES = 20_000_000
+SHOWN_TO_APP = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "USER",
+    "LOGNAME",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+)
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+class SuperNode(Kept):
+    """Takes another free port at each start: its own interface for the ClientApp needs one, on 127.0.0.1."""
+
+    def start(self) -> None:
+        self.command[-1] = str(_free_port())
+        super().start()
+
+
+def start_site(path: Path, file: SiteFile, say: Callable[[str], None]) -> None:
+    """Run both until interrupted (KeyboardInterrupt), starting again what dies.
+
+    Args:
+        say: takes one line per event.
+
+    Raises:
+        RunError: this site or its teacher service is started already, or its socket's path cannot be used.
+    """
+    check_path(file.socket)
+    if is_answered(file.socket):
+        raise RunError(f"a teacher service listens on {file.socket} already; end it, `nakt site start` starts its own")
+    make_private(file.site.folder)
+    home = file.site.folder / "flower"
+    (home / "work").mkdir(parents=True, exist_ok=True)
+    command = supernode_command(file)
+    with only_one(home), kept_alive([_service(path, file)], say) as look_after_service:
+        say(f"teacher service of {file.site.name} is loading")
+        while not is_answered(file.socket):
+            look_after_service()
+            time.sleep(LOOK)
+        say("teacher service answers")
+        node = _kept(SuperNode, "SuperNode", command, file, app_environment(home, os.environ), home / "work", OFFLINE)
+        with kept_alive([node], say) as look_after_node:
+            say(f"SuperNode dials {file.coordinator.address}; end with Ctrl-C")
+            while True:
+                look_after_service()
+                look_after_node()
+                time.sleep(LOOK)
+
+
+def _service(path: Path, file: SiteFile) -> Kept:
+    code = "from nakt_fed.cli import main; main()"
+    command = [sys.executable, "-P", "-c", code, "site", "serve", str(path.resolve())]
+    return _kept(Kept, "teacher service", command, file, os.environ, file.site.folder, LOOK)
+
+
+def _kept(
+    kind: type[Kept], name: str, command: list[str], file: SiteFile, env: Mapping[str, str], cwd: Path, pause: float
+) -> Kept:
+    log = file.site.folder / f"{name.split()[-1].lower()}.log"
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+    return kind(name, command, log, env, cwd, pause)
+
+
+def supernode_command(file: SiteFile) -> list[str]:
+    """Flower's SuperNode, which only dials out; what it listens on for its ClientApp is on 127.0.0.1, at the last word's port.
+
+    Raises:
+        RunError: the socket's path holds letters that Flower cannot be told.
+    """
+    service, at = str(file.socket), file.coordinator
+    if not service.isprintable() or set(service) & set("\"'\\"):
+        raise RunError(f"Flower takes no path with quotes or backslashes: {service!r}; give another: [site] socket")
+    return [
+        str(Path(sysconfig.get_path("scripts"), "flower-supernode")),
+        *("--superlink", at.address, "--root-certificates", str(at.root_certificates)),
+        *("--auth-supernode-private-key", str(at.site_key), "--node-config", f'service="{service}"'),
+        *("--host", "127.0.0.1", "--port", "0"),
+    ]
+
+
+def app_environment(home: Path, user: Mapping[str, str]) -> dict[str, str]:
+    """The SuperNode's environment, which the coordinator's app can read: nothing of the user's but what it needs."""
+    kept = {key: value for key, value in user.items() if key in SHOWN_TO_APP or key.lower() in PROXIES}
+    local = {key: ",".join(filter(None, [user.get(key), "127.0.0.1,localhost"])) for key in ("NO_PROXY", "no_proxy")}
+    ours = {
+        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), user.get("PATH", os.defpath)]),
+        "HOME": str(home),
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds instead of 1 until a message is worked on
+    }
+    return kept | local | ours
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
