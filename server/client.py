@@ -43,17 +43,13 @@ class Client:
         """End the run. Raises RunError: it cannot be ended now."""
         self._call("stop", str(run_id), "nakt")
 
-    def register(self, key: Path, name: str) -> None:
-        """Let a site in. Raises RunError: refused."""
-        self._call("supernode", "register", str(key), "nakt", "--name", name)
+    def register(self, key: Path, name: str) -> int:
+        """Let a site in; returns its node's number in Flower. Raises RunError: refused."""
+        return int(self._call("supernode", "register", str(key), "nakt", "--name", name)["node-id"])
 
     def unregister(self, node: int) -> None:
         """Let a site in no more."""
         self._call("supernode", "unregister", str(node), "nakt")
-
-    def nodes(self) -> list[dict[str, Any]]:
-        """Every registered site, as Flower tells it."""
-        return list(self._call("supernode", "list", "nakt")["nodes"])
 
     def _call(self, *arguments: str) -> dict[str, Any]:
         command = [script("flwr"), *arguments, "--format", "json"]

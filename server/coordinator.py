@@ -7,6 +7,7 @@ belongs to the SuperExec (measured with Flower 1.41).
 import argparse
 import os
 import secrets
+import signal
 import ssl
 import sys
 import time
@@ -15,16 +16,16 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from nakt_fed.app_folder import app_folder
+from nakt_fed.app_folder import STOPS, app_folder
 from nakt_fed.cli.guarded import stop_by_signal
 from nakt_fed.cli.words import any_letters, plain_error
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.keep_alive import Kept, kept_alive
 from nakt_fed.resume import only_one
 
-from .client import Client
 from .flower import direct, last_words, quiet, script
 from .kit import Kit, load_kit
+from .registered import Registered
 
 START_SECONDS, LOOK_SECONDS = 60.0, 2.0
 
@@ -38,6 +39,7 @@ def main() -> None:
     any_letters()
     stop_by_signal()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)  # `nakt coordinator` has blocked them while this was loaded
         kit = load_kit(options.kit)
         kit.state.mkdir(mode=0o700, exist_ok=True)
         with only_one(kit.state):
@@ -73,10 +75,10 @@ def serve(kit: Kit, listen: str) -> None:
 
 
 def _stay(kit: Kit, look: Callable[[], None]) -> None:
-    registered: frozenset[str] | None = None
+    registered = Registered(kit)
     while True:
         try:
-            registered = _let_in(kit, registered)
+            registered.follow_kit(say)
         except RunError as error:  # the SuperLink is away just now
             say(f"sites could not be registered yet: {error}")
         for _ in range(10):
@@ -117,23 +119,6 @@ def _wait_until_healthy(kit: Kit, port: str, look: Callable[[], None]) -> None:
             time.sleep(0.1)
     words = last_words((kit.state / "superlink.log").read_bytes()[-20_000:])
     raise RunError(f"the SuperLink did not start on port {port}; its log says:\n{words}")
-
-
-def _let_in(kit: Kit, done: frozenset[str] | None) -> frozenset[str]:
-    """Register the sites whose keys are in the kit, and unregister those whose keys were taken out."""
-    files = kit.key_files()
-    wanted = frozenset(files)
-    if wanted == done:
-        return wanted
-    client = Client(kit, kit.state / "flower")
-    nodes = {str(node["name"]): node for node in client.nodes() if node.get("status") != "unregistered"}
-    for name in sorted(wanted - nodes.keys()):
-        client.register(files[name], name)
-        say(f"site {name} may come")
-    for name in sorted(nodes.keys() - wanted):
-        client.unregister(int(nodes[name]["node-id"]))
-        say(f"site {name} may come no more")
-    return wanted
 
 
 if __name__ == "__main__":
