@@ -11,30 +11,17 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.cache import Handler
+from nakt_fed.site.connection import TAKE, Line
 from nakt_fed.site.frame import read_request_frame, reply_frame
 
 LIMIT = 64 * 2**20  # bytes of a request
 PLACES = 4  # requests that are held at once: one is worked on, the others wait
-CONNECTIONS = 64
-BEGIN, SEND, TAKE = 5.0, 10.0, 30.0  # seconds a client has to begin its request, to send it, to take the reply
+SEND = 10.0  # seconds a client has to send its request
 PACE = 0.1  # seconds from one piece of work to the next: every one leaves a line in the receipts
 PIECE = 2**18  # bytes of a reply that are written at once
-
-
-class Line(H11Protocol):
-    """A connection that says nothing, or is one too many, is closed. The app may cut it: `scope["state"]["line"]`."""
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.app_state = {**self.app_state, "line": transport}
-        if len(self.connections) > CONNECTIONS:
-            transport.abort()
-        self.loop.call_later(BEGIN, lambda: None if self.cycle else transport.abort())
 
 
 class Refused(Exception):
@@ -46,21 +33,24 @@ class Desk:
 
     def __init__(self, handler: Handler, limit: int = LIMIT) -> None:
         self.handler, self.limit = handler, limit
-        self.taken, self.refused, self.working, self.began = 0, 0, False, 0.0
+        self.taken = set[int]()  # the processes that have a place: one flood of one process leaves room for others
+        self.refused, self.working, self.began = 0, False, 0.0
         self.turn = asyncio.Lock()
         self.worker = ThreadPoolExecutor(1)  # always the same thread: torch keeps its threads per calling one
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        full = self.taken >= PLACES
-        self.taken += not full
-        self.refused += full
+        line = scope["state"]["line"]
+        if line.peer in self.taken or len(self.taken) >= PLACES:
+            self.refused += 1
+            await self._give(line, send, _refusal("busy", "the site works on other requests; ask again"))
+            return
+        self.taken.add(line.peer)
         try:
-            busy = _refusal("busy", "the site works on other requests; ask again")
-            await self._give(scope, send, busy if full else await self._reply(scope, receive))
+            await self._give(line, send, await self._reply(scope, receive))
         except (TimeoutError, ConnectionError, asyncio.CancelledError):  # cancelled: the service is stopped
-            scope["state"]["line"].abort()
+            line.cut()
         finally:
-            self.taken -= not full
+            self.taken.remove(line.peer)
 
     async def _reply(self, scope: Any, receive: Any) -> Reply:
         try:
@@ -75,7 +65,7 @@ class Desk:
         async with self.turn:
             await asyncio.sleep(self.began + PACE - time.monotonic())
             self.began = time.monotonic()
-            if scope["state"]["line"].is_closing():
+            if scope["state"]["line"].transport.is_closing():
                 raise ConnectionError  # nobody waits for the answer any more
             return await self._work(request)
 
@@ -114,16 +104,15 @@ class Desk:
         finally:
             self.working = False
 
-    async def _give(self, scope: Any, send: Any, reply: Reply) -> None:
+    async def _give(self, line: Line, send: Any, reply: Reply) -> None:
         """In pieces, each of which waits until the client has taken the ones before."""
-        data, line = reply_frame(reply), scope["state"]["line"]
+        data = reply_frame(reply)
         headers = [(b"content-length", str(len(data)).encode()), (b"connection", b"close")]
         async with asyncio.timeout(TAKE):
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             for start in range(0, len(data), PIECE):
                 more = start + PIECE < len(data)
                 await send({"type": "http.response.body", "body": data[start : start + PIECE], "more_body": more})
-        asyncio.get_running_loop().call_later(TAKE, line.abort)  # the last piece, never taken
 
 
 def _refusal(reason: str, message: str) -> Reply:

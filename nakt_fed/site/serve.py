@@ -15,7 +15,8 @@ import uvicorn
 from nakt_fed.errors import RunError
 from nakt_fed.resume import only_one
 from nakt_fed.site.cache import Cached, Handler
-from nakt_fed.site.desk import CONNECTIONS, Desk, Line, say
+from nakt_fed.site.connection import CONNECTIONS, Line
+from nakt_fed.site.desk import Desk, say
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.site_file import SiteFile
 

@@ -51,8 +51,8 @@ def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
         time.sleep(0.01)
 
 
-def serve_slowly(path: Path) -> None:
-    """A process's whole life: answers at `path`, a minute per request, until it is stopped."""
+def serve_echo(path: Path, seconds: float = 0.0) -> None:
+    """A process's whole life: answers at `path`, so many seconds per request, until it is stopped."""
     for stop in STOPS:
         signal.signal(stop, lambda *_: sys.exit(0))
-    answer(Desk(Echo(lambda request: time.sleep(60))), path, "slow")
+    answer(Desk(Echo(lambda request: time.sleep(seconds))), path, "echo")

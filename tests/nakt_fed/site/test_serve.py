@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from nakt_fed.errors import AnswerError, RunError
 from nakt_fed.exchange import Reply, Request
+from nakt_fed.site import connection
 from nakt_fed.site import desk as desk_module
 from nakt_fed.site.cache import Cached
 from nakt_fed.site.frame import read_reply_frame, read_request_frame, reply_frame, request_frame
@@ -115,6 +116,13 @@ def test_a_request_that_is_too_large_is_not_read(path: Path) -> None:
         assert ask_service(path, Request("hello"), 10).ok
 
 
+@pytest.fixture
+def strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every connection looks like that of another process."""
+    monkeypatch.setattr(connection, "peer", id)
+
+
+@pytest.mark.usefixtures("strangers")
 def test_one_request_is_worked_on_a_few_wait_the_rest_is_sent_away(path: Path) -> None:
     doors, at_once, most = threading.Semaphore(0), [0], [0]
 
@@ -134,6 +142,18 @@ def test_one_request_is_worked_on_a_few_wait_the_rest_is_sent_away(path: Path) -
     assert most == [1]
 
 
+def test_a_process_has_one_place(path: Path) -> None:
+    door = threading.Event()
+    with served(Echo(lambda request: door.wait(10) and None), path) as desk, ThreadPoolExecutor() as pool:
+        first = pool.submit(ask_service, path, Request("masks"), 10)
+        wait_for(lambda: desk.taken)
+        assert desk.taken == {os.getpid()}
+        assert ask_service(path, Request("masks"), 10, patience=0).meta["reason"] == "busy"
+        door.set()
+        assert first.result(10).ok
+
+
+@pytest.mark.usefixtures("strangers")
 def test_who_is_gone_is_not_worked_for(path: Path) -> None:
     door = threading.Event()
     echo = Echo(lambda request: door.wait(10) and None)
@@ -141,7 +161,7 @@ def test_who_is_gone_is_not_worked_for(path: Path) -> None:
         with line(path) as first, line(path) as second:
             for sock, kind in ((first, "hello"), (second, "masks")):
                 post(sock, request_frame(Request(kind)))  # type: ignore[arg-type]
-                wait_for(lambda kind=kind: desk.taken == (1 if kind == "hello" else 2))
+                wait_for(lambda kind=kind: len(desk.taken) == (1 if kind == "hello" else 2))
         door.set()
         assert ask_service(path, Request("offer"), 10).ok
     assert [request.kind for request in echo.asked] == ["hello", "offer"]
@@ -221,17 +241,18 @@ def test_garbage_is_refused_and_the_service_lives(
 
 
 def test_whoever_says_nothing_or_half_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk_module, "BEGIN", 0.3)
+    monkeypatch.setattr(connection, "BEGIN", 0.3)
     monkeypatch.setattr(desk_module, "SEND", 0.3)
     with served(Echo(), path) as desk, line(path) as silent, line(path) as half:
         post(half, b"\0\0\0", length=1000)
         assert rest(silent) == b""
         assert rest(half) == b""
-        assert desk.taken == 0
+        assert not desk.taken
 
 
 def test_whoever_takes_no_reply_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk_module, "TAKE", 0.3)
+    for module in (desk_module, connection):
+        monkeypatch.setattr(module, "TAKE", 0.3)
     big = request_frame(Request("masks", {}, bytes(20_000_000)))
     with served(Echo(), path) as desk, line(path) as sock:
         post(sock, big)
@@ -240,28 +261,46 @@ def test_whoever_takes_no_reply_is_cut_off(path: Path, monkeypatch: pytest.Monke
         assert len(rest(sock)) < len(big)
 
 
-def test_two_hundred_hostile_lines_do_not_keep_out_the_relay(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silent lines, half bodies and whole requests, all at once and kept open by their client."""
-    monkeypatch.setattr(desk_module, "BEGIN", 1.0)
-    monkeypatch.setattr(desk_module, "SEND", 1.0)
-    with served(Echo(), path) as desk:
-        socks = []
-        for number in range(200):
-            sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(5)
-            try:
-                sock.connect(str(path))
-                if number % 3:
-                    post(sock, bytes(9), length=9 if number % 3 == 2 else 30_000_000)
-            except OSError:
-                pass
-            socks.append(sock)
-        assert desk.taken <= desk_module.PLACES
-        began = time.monotonic()
-        assert ask_service(path, Request("hello"), 10).ok
-        assert time.monotonic() - began < 6
-        for sock in socks:
-            sock.close()
+FLOOD = """
+import socket, sys, time
+socks = [socket.socket(socket.AF_UNIX) for _ in range(200)]
+head = b"POST / HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 30000000\\r\\n\\r\\n"
+while True:
+    for number, sock in enumerate(socks):
+        try:
+            sock.settimeout(0.05)
+            sock.connect(sys.argv[1])
+            sock.sendall((b"", head, head + bytes(29_000_000))[number % 3])
+        except OSError:
+            socks[number] = socket.socket(socket.AF_UNIX)
+    print("flooded", flush=True)
+"""
+
+
+def test_a_flood_keeps_nobody_out_and_fills_no_memory(path: Path) -> None:
+    """A process with 200 connections, silent, with half a body or with most of 30 MB, each made again when it is cut."""
+    code = f"from tests.nakt_fed.site.desk import *; serve_echo(Path({str(path)!r}))"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL) as service:
+        wait_for(lambda: is_answered(path), 30)
+        before = memory(service.pid)
+        with subprocess.Popen([sys.executable, "-c", FLOOD, str(path)], stdout=subprocess.PIPE) as flood:
+            assert flood.stdout
+            flood.stdout.readline()
+            for _ in range(3):
+                began = time.monotonic()
+                assert ask_service(path, Request("hello"), 10).ok
+                assert time.monotonic() - began < 5
+            grown = memory(service.pid) - before
+            flood.kill()
+        service.terminate()
+        assert service.wait(10) == 0
+    assert grown < 200e6  # one body, twice, and 64 connections' buffers of 0.3 MB
+
+
+def memory(pid: int) -> int:
+    """Bytes at the most until now."""
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
 
 
 def test_a_dead_services_socket_is_replaced(path: Path) -> None:
@@ -332,7 +371,7 @@ def test_a_whole_site_answers_and_ends_with_0(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_in_the_midst_of_its_work_it_ends_with_0_too(tmp_path: Path, stop: int) -> None:
-    code = f"import time; from tests.nakt_fed.site.desk import *; serve_slowly(Path({str(tmp_path / 's')!r}))"
+    code = f"from tests.nakt_fed.site.desk import *; serve_echo(Path({str(tmp_path / 's')!r}), 60)"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
         wait_for(lambda: is_answered(tmp_path / "s"), 30)
         with ThreadPoolExecutor() as pool:
