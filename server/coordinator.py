@@ -23,7 +23,7 @@ from nakt_fed.errors import NaktError, RunError
 from nakt_fed.keep_alive import Kept, kept_alive
 from nakt_fed.resume import only_one
 
-from .flower import direct, last_words, quiet, script
+from .flower import direct, last_words, programs, quiet, script
 from .kit import Kit, load_kit
 from .registered import Registered
 
@@ -66,8 +66,8 @@ def serve(kit: Kit, listen: str) -> None:
     address = kit.state / "address"
     with kept_alive(_programs(kit, host, port, secret, home), say) as look:
         try:
-            address.write_text(f"127.0.0.1:{port}")
             _wait_until_healthy(kit, port, look)
+            address.write_text(f"127.0.0.1:{port}")
             say(f"the coordinator listens on {listen}; end it with Ctrl-C")
             _stay(kit, look)
         finally:
@@ -87,7 +87,7 @@ def _stay(kit: Kit, look: Callable[[], None]) -> None:
 
 
 def _programs(kit: Kit, host: str, port: str, secret: Path, home: Path) -> list[Kept]:
-    env = {**os.environ, **quiet(home), **direct(os.environ), "PYTHONPATH": str(app_folder())}
+    env = {**os.environ, **quiet(home), **direct(os.environ), **programs(os.environ), "PYTHONPATH": str(app_folder())}
     tls = ["--ssl-ca-certfile", "ca.crt", "--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"]
     superlink = [
         *(script("flower-superlink"), *_in(kit, tls), "--enable-supernode-auth", "--isolation", "process"),

@@ -1,5 +1,6 @@
 """What every start of Flower needs, in a simulation and in a deployment: its programs, a bundle of our apps, an environment."""
 
+import os
 import re
 import shutil
 import socket
@@ -46,6 +47,11 @@ def quiet(home: Path) -> dict[str, str]:
 def threads(count: int) -> dict[str, str]:
     """No library takes more threads than this."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(count))
+
+
+def programs(user: Mapping[str, str]) -> dict[str, str]:
+    """Flower starts its parts by name; they lie beside this Python even when its environment is not activated."""
+    return {"PATH": os.pathsep.join([sysconfig.get_path("scripts"), user.get("PATH", os.defpath)])}
 
 
 def direct(user: Mapping[str, str]) -> dict[str, str]:

@@ -5,13 +5,12 @@ Every setting here answers a trap that was measured with Flower 1.41 and Ray 2.5
 
 import os
 import secrets
-import sysconfig
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import nakt_fed
-from server.flower import direct, quiet, threads
+from server.flower import direct, programs, quiet, threads
 
 LONGEST_TEMP = 30  # characters; Ray's sockets lie 70 deeper and a socket's path has at most 107
 PRIVATE = ("FLWR_", "RAY_ADDRESS", "RAY_TMPDIR")  # of the user's environment, nothing of this reaches our Flower
@@ -59,8 +58,4 @@ def _ray(home: Path, user: Mapping[str, str]) -> dict[str, str]:
 
 
 def _paths(home: Path, user: Mapping[str, str]) -> dict[str, str]:
-    """Flower starts its parts by name; they lie beside this Python even when its environment is not activated."""
-    return {
-        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), user.get("PATH", os.defpath)]),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(home / "lib"), user.get("PYTHONPATH")])),
-    }
+    return programs(user) | {"PYTHONPATH": os.pathsep.join(filter(None, [str(home / "lib"), user.get("PYTHONPATH")]))}
