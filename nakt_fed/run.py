@@ -250,6 +250,7 @@ def run_study(study: Study, folder: Path, sites: Sites, fit_student: FitStudent)
     """Algorithm 1, or 2 when the study has [fine_tune], then the evaluation; leaves the run folder of DESIGN §6."""
     try:
         run = Run(study, folder, sites, fit_student)
+        run.events.emit("start", sites=sites.names)
         (algorithm_2 if study.fine_tune else algorithm_1)(run)
         run.evaluate()
         run.events.emit("done", report=str(folder / "report.html"))

@@ -10,15 +10,18 @@ from flwr.serverapp import Grid, ServerApp
 import nakt_fed
 from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.events import EventLog
-from nakt_fed.exchange import Request
+from nakt_fed.exchange import Request, Sites
 from nakt_fed.resume import only_one
 from nakt_fed.signing import Sign, signer
+from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.study import Study
 from nakt_fed.study_file import dump_study, load_study
 
 from .grid import FlowerSites, find_sites
 from .kit import Kit, load_kit
 from .presence import Presence
+from .stopped import obey_stop
+from .witness import Witnessed
 
 MESSAGE_SECONDS = 3600.0  # until Flower gives up a message; then the chunk is asked again
 FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
@@ -60,6 +63,7 @@ def run_on(grid: Grid, study: Study, run: Path) -> None:
 def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None:
     """Sites are who holds the registered key; what is asked of them is signed; one may be away for `round.site_timeout`."""
     with only_one(run):
+        obey_stop(run)
         names = kit.public_keys()
         unknown = sorted(set(study.site_names) - set(names.values()))
         if unknown:
@@ -74,10 +78,10 @@ def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None
         sites = FlowerSites(
             grid, presence, study.round.in_flight, MESSAGE_SECONDS, lambda request: order(request, sign)
         )
-        _carry_out(study, run, sites)
+        _carry_out(study, run, Witnessed(sites, Receipts(run / FILE), run.name))
 
 
-def _carry_out(study: Study, run: Path, sites: FlowerSites) -> None:
+def _carry_out(study: Study, run: Path, sites: Sites) -> None:
     from nakt_fed.run import run_study  # torch: only once the study is known to be good
 
     from .student import fit_student

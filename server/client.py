@@ -9,8 +9,9 @@ from typing import Any
 
 from nakt_fed.app_folder import app_folder
 from nakt_fed.errors import RunError
+from nakt_fed.flower_environment import direct, quiet
 
-from .flower import bundle, connect, direct, last_words, quiet, run_settings, script
+from .flower import bundle, connect, last_words, run_settings, script
 from .kit import Kit
 
 SECONDS = 60.0  # a call takes about two

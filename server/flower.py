@@ -1,9 +1,7 @@
 """What every start of Flower needs, in a simulation and in a deployment: its programs, a bundle of our apps, an environment."""
 
-import os
 import re
 import shutil
-import socket
 import sysconfig
 import tomllib
 from collections.abc import Mapping
@@ -12,9 +10,6 @@ from typing import Any
 
 import tomli_w
 
-from nakt_fed.errors import RunError
-
-LOCAL = "127.0.0.1,localhost"
 LINES = 10  # of a log in an error message
 
 
@@ -23,40 +18,9 @@ def script(name: str) -> str:
     return str(Path(sysconfig.get_path("scripts"), name))
 
 
-def free_port() -> int:
-    """A TCP port of this machine that nobody uses. Raises RunError when there is none."""
-    try:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            return int(sock.getsockname()[1])
-    except OSError as error:
-        raise RunError(f"Flower needs a free port on 127.0.0.1 and got none ({error}); end other programs") from None
-
-
-def quiet(home: Path) -> dict[str, str]:
-    """Flower's environment: a home of its own, nothing downloaded, nobody called."""
-    return {
-        "FLWR_HOME": str(home),
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",  # else uv builds an environment per run
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds instead of 1 until the run starts
-    }
-
-
 def threads(count: int) -> dict[str, str]:
     """No library takes more threads than this."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(count))
-
-
-def programs(user: Mapping[str, str]) -> dict[str, str]:
-    """Flower starts its parts by name; they lie beside this Python even when its environment is not activated."""
-    return {"PATH": os.pathsep.join([sysconfig.get_path("scripts"), user.get("PATH", os.defpath)])}
-
-
-def direct(user: Mapping[str, str]) -> dict[str, str]:
-    """Flower's HTTP between its own processes must not take a hospital's proxy."""
-    return {name: ",".join(filter(None, [user.get(name), LOCAL])) for name in ("NO_PROXY", "no_proxy")}
 
 
 def connect(home: Path, address: str, root_certificates: Path | None = None) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import nakt_fed
-from server.flower import direct, programs, quiet, threads
+from nakt_fed.flower_environment import direct, programs, quiet
+from server.flower import threads
 
 LONGEST_TEMP = 30  # characters; Ray's sockets lie 70 deeper and a socket's path has at most 107
 PRIVATE = ("FLWR_", "RAY_ADDRESS", "RAY_TMPDIR")  # of the user's environment, nothing of this reaches our Flower

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from typing import IO
 
 from nakt_fed.errors import RunError
+from nakt_fed.flower_environment import free_port
 from nakt_fed.processes import Process, end_guarded, guarded, start_guarded
-from server.flower import connect, free_port, last_words, script
+from server.flower import connect, last_words, script
 
 from .home import environment, make_home
 

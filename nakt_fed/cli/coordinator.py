@@ -5,11 +5,15 @@ from pathlib import Path
 import click
 
 from nakt_fed.app_folder import become
+from nakt_fed.cli.site_records import receipts
 
 
 @click.group()
 def coordinator() -> None:
     """What the coordinator of a deployment runs."""
+
+
+coordinator.add_command(receipts)
 
 
 @coordinator.command()

@@ -49,7 +49,7 @@ def approvals(site_file: Path) -> None:
 
 @click.group()
 def receipts() -> None:
-    """The log of everything that was asked of this site."""
+    """The log of everything that was asked of a site; the coordinator's own is in a run's folder (give that)."""
 
 
 @receipts.command()
@@ -85,7 +85,8 @@ def show(site_file: Path, last: int) -> None:
 
 
 def _log(site_file: Path) -> Path:
+    """The site's log, or the coordinator's of a run when that is a folder."""
     from nakt_fed.site.receipts import FILE
     from nakt_fed.site.site_file import load_site
 
-    return load_site(site_file).site.folder / FILE
+    return (site_file if site_file.is_dir() else load_site(site_file).site.folder) / FILE

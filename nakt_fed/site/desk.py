@@ -18,6 +18,7 @@ from nakt_fed.site.connection import TAKE, Line
 from nakt_fed.site.frame import read_request_frame, reply_frame
 
 LIMIT = 64 * 2**20  # bytes of a request
+STUDENT_LIMIT = 256 * 2**20  # where a student may be sent: a U-Net of width 64 has 124 MB
 PLACES = 4  # requests that are held at once: one is worked on, the others wait
 SEND = 10.0  # seconds a client has to send its request
 PACE = 0.1  # seconds from one piece of work to the next: every one leaves a line in the receipts

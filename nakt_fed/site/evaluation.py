@@ -28,7 +28,9 @@ TOO_FEW = "this site has too few annotated pictures of its own to judge a studen
 
 
 def evaluated(request: Request, data: PrivateData, teacher: Teacher, min_evaluated: int = MIN_EVALUATED) -> Reply:
-    """Dice at threshold 0.5 of the student in `request` and of the site's teacher, on every annotated private picture.
+    """Dice at threshold 0.5 of the student in `request` and of the site's teacher, on the site's annotated private pictures.
+
+    In a simulation, where the teacher has learned from some of them, on those that were held out as test set.
 
     The reply's meta is {"n", "student": {"mean", "std"}, "teacher": {"mean", "std"}}, Dice as fractions to four digits.
     With fewer than `min_evaluated` pictures it is the refusal `too_few_images`, which does not say how many there are.
@@ -37,7 +39,8 @@ def evaluated(request: Request, data: PrivateData, teacher: Teacher, min_evaluat
         AnswerError: the bytes are no safetensors, do not fit the network, or answer with NaN; or the network is none
             that this site builds.
     """
-    parts = [part for part in (data.train, data.validation, data.test) if part.masks is not None and len(part)]
+    everything = (data.test,) if len(data.test) else (data.train, data.validation)
+    parts = [part for part in everything if part.masks is not None and len(part)]
     if sum(map(len, parts)) < min_evaluated:
         return Reply(False, {"reason": "too_few_images", "message": TOO_FEW})
     model = student(request.blob, request.meta.get("network"))

@@ -52,7 +52,6 @@ class Policy(Part):
     min_evaluated: int = Field(default=10, ge=2)
     approval: Literal["automatic", "by hand"] = "by hand"
     expires: date | None = None
-    apps: tuple[Sha256, ...] = ()
 
 
 class SiteFile(Part):

@@ -1,7 +1,6 @@
 """`nakt site start`: the teacher service and Flower's SuperNode, kept alive together. Nothing is left when it ends."""
 
 import os
-import socket
 import sys
 import sysconfig
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from nakt_fed.errors import RunError
+from nakt_fed.flower_environment import direct, free_port, programs, quiet
 from nakt_fed.keep_alive import Kept, kept_alive
 from nakt_fed.resume import only_one
 from nakt_fed.site.serve import check_path, is_answered, make_private
@@ -37,7 +37,7 @@ class SuperNode(Kept):
     """Takes another free port at each start: its own interface for the ClientApp needs one, on 127.0.0.1."""
 
     def start(self) -> None:
-        self.command[-1] = str(_free_port())
+        self.command[-1] = str(free_port())
         super().start()
 
 
@@ -107,20 +107,4 @@ def supernode_command(file: SiteFile) -> list[str]:
 def app_environment(home: Path, user: Mapping[str, str]) -> dict[str, str]:
     """The SuperNode's environment, which the coordinator's app can read: nothing of the user's but what it needs."""
     kept = {key: value for key, value in user.items() if key in SHOWN_TO_APP or key.lower() in PROXIES}
-    local = {key: ",".join(filter(None, [user.get(key), "127.0.0.1,localhost"])) for key in ("NO_PROXY", "no_proxy")}
-    ours = {
-        "PATH": os.pathsep.join([sysconfig.get_path("scripts"), user.get("PATH", os.defpath)]),
-        "HOME": str(home),
-        "FLWR_HOME": str(home),
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",  # seconds instead of 1 until a message is worked on
-    }
-    return kept | local | ours
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return kept | direct(user) | programs(user) | quiet(home) | {"HOME": str(home)}

@@ -20,7 +20,6 @@ def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
         "says its name, its version of nakt-fed and of its teacher: the network, its number of weights, how many pictures it was "
         "trained on and its Dice on validation pictures",
         f"answers until {policy.expires} (UTC), then refuses" if policy.expires else "answers without an end date",
-        *([f"runs only the {len(policy.apps)} Flower apps named in policy.apps"] if policy.apps else []),
     ]
 
 

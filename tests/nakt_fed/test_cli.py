@@ -101,11 +101,10 @@ def test_the_demo_and_a_seed_are_handed_over(tmp_path: Path) -> None:
         with mock.patch("tests.command._become", hand_over), pytest.raises(Handed):
             nakt("demo", "--runs", tmp_path, *options)
     plain, seeded = (arguments[4:] for arguments in seen)
-    assert plain[1:4] == ["--new", "--engine", "flower"]
-    assert "--verbose" in plain
+    assert plain[1:5] == ["--engine", "flower", "--verbose", "--new"]
     assert plain[-2] == "--study"
     assert plain[-1].endswith("demo/study.toml")
-    assert seeded[1:] == ["--new", "--engine", "in-process"], (
+    assert seeded[1:] == ["--engine", "in-process", "--new"], (
         "the file has another seed, so it does not go on with this run"
     )
     assert "seed = 8" in Path(seeded[0], "study.toml").read_text()

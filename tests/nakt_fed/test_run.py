@@ -142,7 +142,7 @@ def test_killed_at_every_moment_it_ends_as_if_undisturbed(
             continue
     stages = {key[1][1] for key in seen if isinstance(key, tuple) and key[0] == "stage"}
     assert stages == {"teachers", "pictures", "masks", "fusion", "student", "fine_tune", "evaluation", "report"}
-    assert {key[0] for key in seen if isinstance(key, tuple)} == {"stage", "epoch", "site", "done"}
+    assert {key[0] for key in seen if isinstance(key, tuple)} == {"start", "stage", "epoch", "site", "done"}
     assert {str(key) for key in seen if isinstance(key, Path)} >= {
         "manifest.json",
         "filter.csv",

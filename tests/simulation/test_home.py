@@ -7,7 +7,8 @@ import pytest
 
 import nakt_fed
 from nakt_fed.errors import RunError
-from server.flower import bundle, connect, free_port, last_words, run_settings
+from nakt_fed.flower_environment import free_port
+from server.flower import bundle, connect, last_words, run_settings
 from simulation import home as home_module
 from simulation.home import environment, make_home
 from simulation.superlink import superlink
