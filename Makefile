@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo small-demo test fast setup lint clean
+.PHONY: demo small-demo test fast soak setup lint clean
 
 demo: setup
 	$(BIN)/nakt demo
@@ -11,10 +11,13 @@ small-demo: setup
 	$(BIN)/nakt run nakt_fed/demo/small.toml
 
 test: fast
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not soak"
 
 fast: setup
-	$(BIN)/python -m pytest -m "not slow" -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow and not soak" -q -n 2 --dist worksteal
+
+soak: setup
+	$(BIN)/python -m pytest -m soak
 
 setup: .venv/installed
 

@@ -1,0 +1,110 @@
+"""Kills that Flower takes up to a minute to notice: the run goes on by itself, or says how to."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.deployment.compare import assert_same_masks, oracle_of
+from tests.deployment.federation import Federation, Running, Started, answered, wait_for
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with Federation(tmp_path_factory.mktemp("kills")) as federation:
+        yield federation
+
+
+@pytest.fixture(scope="module")
+def processes(federation: Federation) -> dict[str, Started]:
+    return federation.start_all()
+
+
+def finish(federation: Federation, running: Running, oracle: Path, seconds: float) -> None:
+    """Until the masks are fused: the same bytes as the oracle's, and no answered chunk was asked again."""
+    run = running.folder
+    running.wait_for_fusion(seconds)
+    assert running.end() == 130
+    assert_same_masks(run, oracle)
+    assert len(set(answered(run))) == len(answered(run))
+    assert {site for site, _, _ in answered(run)} == set(federation.names)
+
+
+def test_the_coordinators_app_killed_twenty_times(federation: Federation, processes: dict[str, Started]) -> None:
+    study = federation.write_study("twenty", pictures=30, seed=20, round={"chunk": 1})
+    oracle = oracle_of(federation, "twenty", round={"chunk": 1})
+    dice, running = random.Random(7), federation.run(study)
+    run, kills = running.folder, 0
+    for kills in range(1, KILLS + 1):  # noqa: B007
+        wait_for(lambda: processes["coordinator"].find("flwr-serverapp"), 60, "the app")
+        federation.look()
+        time.sleep(dice.uniform(0, 20))
+        processes["coordinator"].kill("flwr-serverapp")
+        assert running.process.wait(120) == 1, running.said
+        assert "--resume" in running.said
+        running = federation.resume(run)
+    print(f"{kills} kills, {len(answered(run))} answers by then")
+    running = Running(running.process, running.log)
+    running.wait_for_fusion(600)
+    assert running.end() == 130
+    assert_same_masks(run, oracle)
+    assert len(set(answered(run))) == len(answered(run))
+
+
+def test_a_supernode_killed_in_mid_run_comes_back(federation: Federation, processes: dict[str, Started]) -> None:
+    study = federation.write_study("node", pictures=16, seed=21)
+    oracle = oracle_of(federation, "node")
+    running = federation.run(study)
+    running.wait_for_answers(4)
+    federation.look()
+    processes["bob"].kill("flower-supernode")
+    finish(federation, running, oracle, 300)
+    assert "SuperNode started again" in processes["bob"].said
+    assert any((event["site"], event["state"]) == ("bob", "away") for event in running.events("presence"))
+
+
+def test_a_clientapp_killed_in_mid_chunk_is_asked_again(federation: Federation, processes: dict[str, Started]) -> None:
+    study = federation.write_study("client", pictures=16, seed=22)
+    oracle = oracle_of(federation, "client")
+    running = federation.run(study)
+    running.wait_for_answers(4)
+    processes["bob"].kill("flwr-clientapp")
+    finish(federation, running, oracle, 300)
+
+
+def test_a_site_that_is_cut_off_for_a_minute_is_a_line_of_status(
+    federation: Federation, processes: dict[str, Started]
+) -> None:
+    """All its processes stand still, as behind a network that is cut: no error for anybody."""
+    study = federation.write_study("cut", pictures=16, seed=23)
+    oracle = oracle_of(federation, "cut")
+    running = federation.run(study)
+    running.wait_for_answers(4)
+    processes["bob"].signal_all(signal.SIGSTOP)
+    time.sleep(60)
+    status = federation.nakt("status", "--once", running.folder).stdout
+    processes["bob"].signal_all(signal.SIGCONT)
+    finish(federation, running, oracle, 300)
+    assert "error" not in running.said.lower()
+    assert not running.events("error")
+    assert not running.events("warning")
+    print(status)
+
+
+def test_all_of_a_site_killed_and_started_again_by_hand(federation: Federation, processes: dict[str, Started]) -> None:
+    study = federation.write_study("reboot", pictures=16, seed=24)
+    oracle = oracle_of(federation, "reboot")
+    running = federation.run(study)
+    running.wait_for_answers(4)
+    federation.look()
+    os.kill(processes["bob"].process.pid, signal.SIGKILL)
+    processes["bob"].process.wait()
+    processes["bob"] = federation.start_sites("bob")["bob"]
+    finish(federation, running, oracle, 300)
