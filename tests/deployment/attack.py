@@ -8,7 +8,8 @@ from typing import Any
 from server.client import Client
 from server.flower import run_settings, write
 from server.kit import load_kit
-from tests.deployment.federation import HERE, Federation, wait_for
+from tests.deployment.federation import HERE, Federation
+from tests.deployment.running import wait_for
 
 AT_SITE = {
     "weights": "teacher.safetensors",

@@ -1,146 +1,23 @@
 """A federation of real processes on loopback, as the kits make it: coordinator, sites, runs. All of it ends with its block."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import time
-import tomllib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import tomli_w
-import torch
-from torch import nn
-
-from nakt_fed.checkpoint import save_checkpoint
-from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.flower_environment import free_port
-from nakt_fed.processes import below
 from nakt_fed.provision.kits import provision
-from nakt_fed.study import NetworkSpec, Study
-from nakt_fed.study_file import parse_study
-from nakt_fed.teacher import fresh_network
+from nakt_fed.study import Study
 from server.flower import script
-from tests.watch import command, family, survivors
+from tests.deployment.hospitals import SIZE, settle
+from tests.deployment.running import Running, Started
+from tests.deployment.studies import local_study, write_study
+from tests.watch import family, survivors
 
-SIZE, WIDTH = 32, 4
 HERE = Path(__file__).parent
-RAW: dict[str, Any] = {
-    "study": {"name": "tiny", "seed": 3, "image_size": SIZE},
-    "transferal": {"views": 0},
-    "filter": {"max_entropy": 8.0, "min_target_pixels": 0, "min_kept": 2},
-    "round": {"chunk": 2},
-    "student": {"network": "unet", "width": WIDTH, "epochs": 1, "batch_size": 4},
-    "resources": {"site_threads": 1, "student_threads": 1, "sites_at_once": 1},
-}
-
-
-def wait_for(what: Callable[[], Any], seconds: float, words: str = "it") -> Any:
-    """What it gives, once that is true."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, f"{words} did not come within {seconds:.0f} s"
-        time.sleep(0.05)
-    return found
-
-
-@dataclass
-class Started:
-    """A command of nakt that stays, with what it said."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def wait_for(self, words: str, seconds: float = 60, count: int = 1) -> None:
-        def come() -> bool:
-            assert self.process.poll() is None or words in self.said, self.said[-3000:]
-            return self.said.count(words) >= count
-
-        wait_for(come, seconds, f"{words!r} in {self.said[-3000:]}")
-
-    def find(self, words: str) -> list[int]:
-        """The processes below it with these words in their command; guards, which carry the same words, left out."""
-        ours = [pid for pid in below(self.process.pid) if words in command(pid)]
-        return [pid for pid in ours if "processes.py" not in command(pid)]
-
-    def kill(self, words: str, seconds: float = 30) -> None:
-        """SIGKILL to the one process with these words."""
-        for pid in wait_for(lambda: self.find(words), seconds, words):
-            os.kill(pid, signal.SIGKILL)
-
-    def signal_all(self, number: int) -> None:
-        for pid in [self.process.pid, *below(self.process.pid)]:
-            os.kill(pid, number)
-
-
-@dataclass
-class Running(Started):
-    """`nakt run`; its run folder."""
-
-    @property
-    def folder(self) -> Path:
-        def told() -> list[str]:
-            assert self.process.poll() is None or "\nrun /" in self.said, self.said
-            return [line for line in self.said.splitlines() if line.startswith("run /")]
-
-        return Path(wait_for(told, 60, "the run's folder")[0].removeprefix("run "))
-
-    def answered(self) -> list[tuple[str, str, int]]:
-        return answered(self.folder)
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in lines(self.folder / "events.jsonl") if event["kind"] == kind]
-
-    def wait_for_answers(self, count: int, seconds: float = 120) -> None:
-        def come() -> bool:
-            assert self.process.poll() is None, self.said[-3000:]
-            return len(self.answered()) >= count
-
-        wait_for(come, seconds, f"{count} answers, {self.said[-2000:]}")
-
-    def wait_for_fusion(self, seconds: float = 120) -> None:
-        def come() -> bool:
-            stages = [(event["name"], event["state"]) for event in self.events("stage")]
-            assert self.process.poll() is None or ("fusion", "done") in stages, self.said[-3000:]
-            return ("fusion", "done") in stages
-
-        wait_for(come, seconds, "the fusion")
-
-    def end(self, how: int = signal.SIGINT) -> int:
-        self.process.send_signal(how)
-        return self.process.wait(60)
-
-
-def lively(network: nn.Module) -> nn.Module:
-    """Without training a network says nearly the same everywhere; stretched, its masks differ from pixel to pixel."""
-    pictures = torch.from_numpy(synthetic_set(4, SIZE, seed=0).images)[:, None] / 255
-    *_, weight, bias = network.eval().parameters()
-    with torch.no_grad():
-        logits = network(pictures) - bias
-        weight.mul_(2 / logits.std())
-        bias.copy_(-2 * logits.mean() / logits.std())
-    return network
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a file of JSON lines."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"}\n")]
-
-
-def answered(run: Path) -> list[tuple[str, str, int]]:
-    """(site, set, chunk) of every good answer with masks, in the order in which they came."""
-    rows = [row for row in lines(run / "ledger.jsonl") if (row["kind"], row["outcome"]) == ("masks", "ok")]
-    return [(row["site"], row["set"], row["chunk"]) for row in rows]
 
 
 @dataclass
@@ -164,29 +41,8 @@ class Federation:
         )
         provision(self.root / "federation.toml", self.root / "kits")
         for seed, name in enumerate(self.names):
-            self._settle(name, seed)
+            settle(self.root / "kits" / name, self.root / name, seed, self.policy.get(name, {}))
         return self
-
-    def _settle(self, name: str, seed: int) -> None:
-        """The kit in the hospital's own folder, with a teacher that was never trained; twice: quick for the oracle."""
-        site = self.root / name
-        shutil.copytree(self.root / "kits" / name, site)
-        network = lively(fresh_network(NetworkSpec(network="unet", width=WIDTH), seed))
-        for stem, kind in (("quick", "unet"), ("teacher", "slow_teacher:unet")):
-            save_checkpoint(
-                site / f"{stem}.safetensors",
-                network,
-                NetworkSpec(network=kind, width=WIDTH),
-                n_images=5,
-                image_size=SIZE,
-            )
-        write_folder(synthetic_set(4, SIZE, seed=100 + seed), site / "private")
-        raw = tomllib.loads((site / "site.toml").read_text())
-        raw["site"]["threads"] = 1
-        raw["teacher"] = {"network": "slow_teacher:unet", "width": WIDTH, "checkpoint": "teacher.safetensors"}
-        raw["private"] = {"images": "private/images", "masks": "private/masks"}
-        raw["policy"] |= {"approval": "automatic", **self.policy.get(name, {})}
-        (site / "site.toml").write_text(tomli_w.dumps(raw))
 
     def __exit__(self, *_: object) -> None:
         self.look()
@@ -260,30 +116,10 @@ class Federation:
         return {"coordinator": self.start_coordinator(), **self.start_sites(*self.names)}
 
     def write_study(self, name: str, pictures: int, seed: int = 0, **tables: dict[str, Any]) -> Path:
-        """The coordinator's study over new pictures; each keyword replaces keys of a table."""
-        write_folder(synthetic_set(pictures, SIZE, seed=1000 + seed), self.root / f"{name}-pictures")
-        raw = self._raw(name, **tables) | {"site": [{"name": site} for site in self.names]}
-        path = self.root / f"{name}.toml"
-        path.write_text(tomli_w.dumps(raw))
-        return path
-
-    def _raw(self, name: str, **tables: dict[str, Any]) -> dict[str, Any]:
-        raw = {key: {**table, **tables.get(key, {})} for key, table in RAW.items()}
-        raw["transferal"] |= {"images": [f"{name}-pictures/images"]}
-        return raw
+        return write_study(self.root, self.names, name, pictures, seed, **tables)
 
     def local_study(self, name: str, **tables: dict[str, Any]) -> Study:
-        """The same study and the same weights, for the oracle."""
-        sites = [
-            {
-                "name": site,
-                "images": f"{site}/private/images",
-                "masks": f"{site}/private/masks",
-                "teacher": {"network": "unet", "width": WIDTH, "checkpoint": f"{site}/quick.safetensors"},
-            }
-            for site in self.names
-        ]
-        return parse_study(self._raw(name, **tables) | {"site": sites}, self.root)
+        return local_study(self.root, self.names, name, **tables)
 
     def run(self, study: Path, *more: object) -> Running:
         number = sum(isinstance(each, Running) for each in self.started)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.timeout(600)
 def test_three_hospitals_in_one_command(tmp_path: Path) -> None:
     """And nothing of it is left running."""
-    words = [
+    words: list[str | Path] = [
         sys.executable,
         ROOT / "examples" / "three-hospitals" / "run",
         tmp_path,

@@ -8,7 +8,8 @@ import pytest
 
 from nakt_fed.site.site_file import load_site
 from tests.deployment.compare import assert_same_masks, oracle_of
-from tests.deployment.federation import Federation, Started, wait_for
+from tests.deployment.federation import Federation
+from tests.deployment.running import Started, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 

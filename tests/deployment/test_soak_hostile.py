@@ -22,7 +22,8 @@ from nakt_fed.site.serve import is_answered
 from nakt_fed.site.site_file import load_site
 from nakt_fed.site.supervise import app_environment, supernode_command
 from tests.deployment.attack import AT_SITE, attack
-from tests.deployment.federation import Federation, wait_for
+from tests.deployment.federation import Federation
+from tests.deployment.running import wait_for
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 TEACHER, NODE, GROUP = 60_001, 60_002, 60_003  # numbers that nobody has

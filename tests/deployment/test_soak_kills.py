@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.deployment.compare import assert_same_masks, oracle_of
-from tests.deployment.federation import Federation, Running, Started, answered, wait_for
+from tests.deployment.federation import Federation
+from tests.deployment.running import Running, Started, answered, wait_for
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
 KILLS = 20
@@ -38,7 +39,7 @@ def finish(federation: Federation, running: Running, oracle: Path, seconds: floa
 
 
 def test_the_coordinators_app_killed_twenty_times(federation: Federation, processes: dict[str, Started]) -> None:
-    study = federation.write_study("twenty", pictures=30, seed=20, round={"chunk": 1})
+    study = federation.write_study("twenty", pictures=20, seed=20, round={"chunk": 1})
     oracle = oracle_of(federation, "twenty", round={"chunk": 1})
     dice, running = random.Random(7), federation.run(study)
     run, kills = running.folder, 0
