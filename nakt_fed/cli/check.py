@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 @click.argument("study", type=click.Path(path_type=Path))
 @click.option("--time/--no-time", default=True, help="Time one batch of every network to estimate the duration.")
 def check(study: Path, time: bool) -> None:
-    """Read every picture, mask and checkpoint that the TOML file STUDY names; run nothing."""
+    """Read every picture, mask and checkpoint that the TOML file STUDY names; run nothing.
+
+    Of a study that only names its sites, for a deployment, the coordinator's part is checked.
+    """
+    from nakt_fed.study import FederatedStudy
     from nakt_fed.study_file import load_study
 
     loaded = load_study(study)
     from nakt_fed.inspect_study import inspect_study  # torch: only once the study is known to be good
 
-    summary = inspect_study(loaded)
+    federated = isinstance(loaded, FederatedStudy)
+    summary = inspect_study(loaded, federated)
     click.echo("\n".join(_lines(loaded, summary)))
-    if time:
+    if time and not federated:
         from nakt_fed.estimate import estimate_seconds
 
         stages = estimate_seconds(loaded, summary)
@@ -37,6 +42,7 @@ def _lines(study: "Study", summary: "StudySummary") -> list[str]:
     spec, student = study.study, study.student
     lines = [f"study      {spec.name}, {spec.image_size}×{spec.image_size} pixels, seed {spec.seed}"]
     lines += [_site_line(site) for site in summary.sites]
+    lines += [f"site       {name}: in its own site file" for name in study.site_names if not summary.sites]
     lines += [f"!          will be set aside: {fault}" for fault in summary.faults.values()]
     views = f" and {many(summary.views, 'view')} of them" if summary.views else ""
     lines += [

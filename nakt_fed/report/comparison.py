@@ -122,8 +122,13 @@ def headline(run: FinishedRun) -> str:
     """The result in one sentence; a second one when the student was fine-tuned."""
     student = mean_dice(run, "student")
     if student is None:
-        kept = run.results["transferal"]["kept"]
-        return f"A student was trained on {kept:,} pictures; it was not tested, as the study names no test set."
+        trained = f"A student was trained on {run.results['transferal']['kept']:,} pictures"
+        judged = [site for site, score in run.results.get("at_sites", {}).items() if "refused" not in score]
+        if judged:
+            return (
+                f"{trained}; {', '.join(judged)} judged it on {'their' if len(judged) > 1 else 'its'} private pictures."
+            )
+        return f"{trained}; it was not tested, as the study names no test set."
     where = f"on {run.tests[0]}" if len(run.tests) == 1 else f"over {_sets(len(run.tests))}"
     told = _comparisons(run, student)
     tuned = mean_dice(run, "student+fine_tune")

@@ -47,6 +47,17 @@ def test_check_prints_sites_pictures_bytes_and_time(place: Path) -> None:
     assert sorted(path.name for path in place.iterdir() if path.is_dir()) == ["ann", "bob", "few", "organ", "outside"]
 
 
+def test_a_study_for_a_deployment_is_checked_for_what_the_coordinator_has(place: Path) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["site"] = [{"name": "ann"}, {"name": "bob"}]
+
+    lines = nakt("check", study_file(place, change)).out.splitlines()
+    assert lines[1:3] == ["site       ann: in its own site file", "site       bob: in its own site file"]
+    assert "test set   outside: 3 pictures" in lines
+    assert not any(line.startswith("time") for line in lines)
+    assert lines[-1] == "the study can be run"
+
+
 def test_check_without_views_and_filter(place: Path) -> None:
     def change(raw: dict[str, Any]) -> None:
         raw["transferal"]["views"] = 0

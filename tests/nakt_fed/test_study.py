@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nakt_fed.errors import StudyError
-from nakt_fed.study import Study
-from nakt_fed.study_file import checked_parts, dump_study, load_study, parse_study
+from nakt_fed.inspect_study import inspect_study
+from nakt_fed.study import FederatedStudy, Study
+from nakt_fed.study_file import checked_parts, dump_study, load_federated, load_study, parse_study
 
 BASE = Path("/studies")
 RAW: dict[str, Any] = {
@@ -283,3 +285,29 @@ def test_a_part_of_its_own_follows_the_same_rules() -> None:
     for bad in parts:
         with pytest.raises(StudyError, match=r"this cannot be trained:\n  (width|epochs|image_size): "):
             checked_parts(*bad)
+
+
+def test_a_study_whose_sites_are_only_named_is_for_a_deployment(tmp_path: Path) -> None:
+    named = {**RAW, "site": [{"name": "ann"}, {"name": "bob"}]}
+    study = parse(named)
+    assert isinstance(study, FederatedStudy)
+    assert study.site_names == ["ann", "bob"]
+    (tmp_path / "study.toml").write_text(dump_study(study), encoding="utf-8")
+    assert load_study(tmp_path / "study.toml") == study
+
+
+def test_of_a_whole_study_a_deployment_takes_the_names(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(RAW), encoding="utf-8")
+    study = load_federated(tmp_path / "study.toml")
+    assert [site.model_dump() for site in study.site] == [{"name": "ann"}, {"name": "bob"}]
+
+
+def test_a_named_site_cannot_be_simulated() -> None:
+    with pytest.raises(StudyError, match="only names its sites"):
+        inspect_study(parse({**RAW, "site": [{"name": "ann"}]}))
+
+
+def test_pictures_may_be_missing_only_where_the_teacher_is_from_a_checkpoint() -> None:
+    site = {"name": "ann", "teacher": {"network": "unet", "checkpoint": "a.safetensors"}}
+    assert parse({**RAW, "site": [site]}).site[0].images is None
+    assert "site 'ann' has no images" in refusal({**RAW, "site": [{**site, "masks": "m"}]})
