@@ -50,6 +50,7 @@ class Started:
         """SIGKILL to the one process with these words."""
         for pid in wait_for(lambda: self.find(words), seconds, words):
             os.kill(pid, signal.SIGKILL)
+            wait_for(lambda pid=pid: not command(pid), seconds, "its end")  # type: ignore[misc]
 
     def signal_all(self, number: int) -> None:
         for pid in [self.process.pid, *below(self.process.pid)]:

@@ -39,24 +39,24 @@ def finish(federation: Federation, running: Running, oracle: Path, seconds: floa
 
 
 def test_the_coordinators_app_killed_twenty_times(federation: Federation, processes: dict[str, Started]) -> None:
+    """`nakt run` says so and is resumed; an app that Flower had only begun to start is started once more by Flower."""
     study = federation.write_study("twenty", pictures=20, seed=20, round={"chunk": 1})
     oracle = oracle_of(federation, "twenty", round={"chunk": 1})
-    dice, running = random.Random(7), federation.run(study)
-    run, kills = running.folder, 0
-    for kills in range(1, KILLS + 1):  # noqa: B007
-        wait_for(lambda: processes["coordinator"].find("flwr-serverapp"), 60, "the app")
+    dice, coordinator, running = random.Random(7), processes["coordinator"], federation.run(study)
+    run, resumed = running.folder, 0
+    wait_for((run / "events.jsonl").exists, 60, "the first event")  # before it there is nothing to resume
+    for _ in range(KILLS):
+        wait_for(lambda: coordinator.find("flwr-serverapp"), 90, "the app")
         federation.look()
         time.sleep(dice.uniform(0, 20))
-        processes["coordinator"].kill("flwr-serverapp")
-        assert running.process.wait(120) == 1, running.said
-        assert "--resume" in running.said
-        running = federation.resume(run)
-    print(f"{kills} kills, {len(answered(run))} answers by then")
-    running = Running(running.process, running.log)
-    running.wait_for_fusion(600)
-    assert running.end() == 130
-    assert_same_masks(run, oracle)
-    assert len(set(answered(run))) == len(answered(run))
+        coordinator.kill("flwr-serverapp")
+        wait_for(lambda now=running: now.process.poll() or coordinator.find("flwr-serverapp"), 120, "the end")  # type: ignore[misc]
+        if running.process.poll():
+            assert "--resume" in running.said
+            running, resumed = federation.resume(run), resumed + 1
+    assert resumed > KILLS / 2
+    print(f"resumed {resumed} times, {len(answered(run))} answers at the last kill")
+    finish(federation, running, oracle, 600)
 
 
 def test_a_supernode_killed_in_mid_run_comes_back(federation: Federation, processes: dict[str, Started]) -> None:
