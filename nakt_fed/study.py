@@ -38,7 +38,7 @@ class Recipe(Part):
     schedule: Literal["constant", "cosine"] = "cosine"
     ema: float = Field(default=0.995, ge=0, lt=1)
     augment: Literal["paper", "flip", "none"] = "paper"
-    overlap: Literal["product", "minimum"] = "minimum"
+    overlap: Literal["product", "minimum"] = "product"
     validation: Share = 0.1
     keep: Literal["best", "last"] = "last"
     precision: Literal["auto", "mixed", "float32"] = "auto"

@@ -16,7 +16,6 @@ PAPER_RECIPE: dict[str, Any] = {
     "schedule": "constant",
     "ema": 0.0,
     "augment": "paper",
-    "overlap": "product",
 }
 
 
