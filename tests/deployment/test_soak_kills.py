@@ -11,7 +11,7 @@ import pytest
 
 from tests.deployment.compare import assert_same_masks, oracle_of
 from tests.deployment.federation import Federation
-from tests.deployment.running import Running, Started, answered, wait_for
+from tests.deployment.running import Running, Started, answered, lines, wait_for
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
 KILLS = 20
@@ -38,6 +38,13 @@ def finish(federation: Federation, running: Running, oracle: Path, seconds: floa
     assert {site for site, _, _ in answered(run)} == set(federation.names)
 
 
+def wait_for_some(ledger: Path, more: int, seconds: float = 15) -> None:
+    """So many more exchanges, or the end of the seconds: a random point that does not depend on how fast the machine is."""
+    end, wanted = time.monotonic() + seconds, len(lines(ledger)) + more
+    while len(lines(ledger)) < wanted and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def test_the_coordinators_app_killed_twenty_times(federation: Federation, processes: dict[str, Started]) -> None:
     """`nakt run` says so and is resumed; an app that Flower had only begun to start is started once more by Flower."""
     study = federation.write_study("twenty", pictures=20, seed=20, round={"chunk": 1})
@@ -48,13 +55,15 @@ def test_the_coordinators_app_killed_twenty_times(federation: Federation, proces
     for _ in range(KILLS):
         wait_for(lambda: coordinator.find("flwr-serverapp"), 90, "the app")
         federation.look()
-        time.sleep(dice.uniform(0, 20))
+        wait_for_some(run / "ledger.jsonl", dice.randint(0, 6))
+        time.sleep(dice.uniform(0, 3))
         coordinator.kill("flwr-serverapp")
         wait_for(lambda now=running: now.process.poll() or coordinator.find("flwr-serverapp"), 120, "the end")  # type: ignore[misc]
         if running.process.poll():
             assert "--resume" in running.said
             running, resumed = federation.resume(run), resumed + 1
     assert resumed > KILLS / 2
+    assert answered(run)
     print(f"resumed {resumed} times, {len(answered(run))} answers at the last kill")
     finish(federation, running, oracle, 600)
 
