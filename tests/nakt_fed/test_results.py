@@ -38,7 +38,17 @@ def answers(whole: Path, name: str) -> np.ndarray:
 def test_top_level(results: dict[str, Any]) -> None:
     """DESIGN §6, and what the project adds to it."""
     design = {"study", "seed", "sites", "transferal", "weights", "dice", "ktc", "bytes", "seconds"}
-    ours = {"version", "at_sites", "set_aside", "filter", "fedavg_bytes", "overlaps", "test_rule", "settings", "environment"}
+    ours = {
+        "version",
+        "at_sites",
+        "set_aside",
+        "filter",
+        "fedavg_bytes",
+        "overlaps",
+        "test_rule",
+        "settings",
+        "environment",
+    }
     assert set(results) == design | ours
     assert (results["version"], results["study"], results["seed"]) == (1, "tiny", 3)
     assert set(results["dice"]) == set(MODELS)
