@@ -82,6 +82,7 @@ def test_the_synthetic_pictures_are_kept() -> None:
     assert all(verdict.kept for verdict in judge(["x"], blobs(1, 96, 0), 16, 2.5))
 
 
+@pytest.mark.slow
 def test_memory() -> None:
     whole, own = memory.measure(few=2, many=4, size=32, sites=1, chunk=2)
     assert whole.goal == memory.GOAL
@@ -101,6 +102,7 @@ def test_the_plain_round(tmp_path: Path) -> None:
     assert round.plain(study, cores=1) > 0
 
 
+@pytest.mark.slow
 def test_training_without_ray() -> None:
     assert len(training.measure(pictures=16, size=32, epochs=1, repeats=1, threads=1, ray=False)) == 2
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def finish(federation: Federation, running: Running, oracle: Path, seconds: floa
     assert {site for site, _, _ in answered(run)} == set(federation.names)
 
 
-def wait_for_some(ledger: Path, more: int, seconds: float = 15) -> None:
+def wait_for_some(ledger: Path, more: int, seconds: float = 30) -> None:
     """So many more exchanges, or the end of the seconds: a random point that does not depend on how fast the machine is."""
     end, wanted = time.monotonic() + seconds, len(lines(ledger)) + more
     while len(lines(ledger)) < wanted and time.monotonic() < end:
@@ -47,8 +48,9 @@ def wait_for_some(ledger: Path, more: int, seconds: float = 15) -> None:
 
 def test_the_coordinators_app_killed_twenty_times(federation: Federation, processes: dict[str, Started]) -> None:
     """`nakt run` says so and is resumed; an app that Flower had only begun to start is started once more by Flower."""
-    study = federation.write_study("twenty", pictures=20, seed=20, round={"chunk": 1})
-    oracle = oracle_of(federation, "twenty", round={"chunk": 1})
+    tables: dict[str, Any] = {"round": {"chunk": 1}, "student": {"epochs": 100}}  # not over before the last kill
+    study = federation.write_study("twenty", pictures=14, seed=20, **tables)
+    oracle = oracle_of(federation, "twenty", **tables)
     dice, coordinator, running = random.Random(7), processes["coordinator"], federation.run(study)
     run, resumed = running.folder, 0
     wait_for((run / "events.jsonl").exists, 60, "the first event")  # before it there is nothing to resume

@@ -247,6 +247,7 @@ def test_a_header_that_begins_like_a_pickle_is_no_pickle() -> None:
     assert checkpoint._is_pickle(b"\x80\x02}q\x00X\x01\x00\x00")
 
 
+@pytest.mark.slow
 def test_the_documented_conversion_works(tmp_path: Path) -> None:
     torch.manual_seed(1)
     spec = NetworkSpec(network="unet", width=16)

@@ -277,6 +277,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_flood_keeps_nobody_out_and_fills_no_memory(path: Path) -> None:
     """A process with 200 connections, silent, with half a body or with most of 30 MB, each made again when it is cut."""
     code = f"from tests.nakt_fed.site.desk import *; serve_echo(Path({str(path)!r}))"
@@ -369,6 +370,7 @@ def test_a_whole_site_answers_and_ends_with_0(tmp_path: Path) -> None:
     assert again.handle(coordinator.ask(0, 4)) == replies[4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_in_the_midst_of_its_work_it_ends_with_0_too(tmp_path: Path, stop: int) -> None:
     code = f"from tests.nakt_fed.site.desk import *; serve_echo(Path({str(tmp_path / 's')!r}), 60)"
