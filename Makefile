@@ -11,7 +11,7 @@ small-demo: setup
 	$(BIN)/nakt run nakt_fed/demo/small.toml
 
 test: fast
-	$(BIN)/python -m pytest -m "slow and not soak"
+	$(BIN)/python -m pytest -m "slow and not soak" -q -n 2 --dist loadfile
 
 fast: setup
 	$(BIN)/python -m pytest -m "not slow and not soak" -q -n 2 --dist worksteal
