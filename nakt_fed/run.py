@@ -1,41 +1,28 @@
 """A whole run in its folder: the six acts of `nakt.py` with sites, disk and student; every finished act is found again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-import zarr
-
 from nakt_fed import run_tests
+from nakt_fed.annotation import Annotation
 from nakt_fed.at_sites import judged_at_sites
 from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.errors import RunError, is_disk_full
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Sites
-from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
-from nakt_fed.fusion import sharpen
-from nakt_fed.nakt import Masks, algorithm_1, algorithm_2, pseudo_annotate
+from nakt_fed.nakt import algorithm_1, algorithm_2
 from nakt_fed.results import write_results
 from nakt_fed.round import Round
-from nakt_fed.store import PseudoSet, create_stack
+from nakt_fed.store import PseudoSet
 from nakt_fed.student import FitStudent, StudentJob
 from nakt_fed.study import NetworkSpec, Recipe, Study
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.weighting import site_weights
-
-
-@dataclass(frozen=True)
-class StoredChunk:
-    """x: chunk `number` of the transferal set."""
-
-    number: int
-    ids: list[str]
 
 
 class Run:
@@ -101,52 +88,11 @@ class Run:
 
     def fuse_and_filter(self) -> None:
         """masks.zarr/pseudo and filter.csv, then pseudo.zarr with what is kept."""
-        with self.stage("fusion"):
-            if not self._fused():
-                self._annotate()
-            self._collect()
-
-    def _mark(self) -> str:
-        return f"{sorted(self.weights.items())} {self.study.filter.model_dump_json()} {self.transferal.manifest.sha256}"
-
-    def _fused(self) -> bool:
-        return (self.folder / "filter.csv").exists() and self.transferal.masks.group.attrs.get("fused") == self._mark()
-
-    def _annotate(self) -> None:
-        store, spec, size = self.transferal.masks, self.study.filter, self.study.study.image_size
-        chunks = [
-            StoredChunk(number, list(self.transferal.manifest.ids[rows.start : rows.stop]))
-            for number, rows in enumerate(store.chunks)
-        ]
-        alpha, beta = (scaled_alpha(spec.min_target_pixels, size), spec.max_entropy) if spec.enabled else (0.0, 8.0)
         soft = not all(self.cards[name]["binary"] for name in self.round.active)
-        pseudo = _Pseudo(create_stack(store.group, "pseudo", store.count, store.size, store.chunk), store.chunk)
-        pseudo_annotate(_Stored(self.transferal, self.round.active, soft), chunks, self.weights, alpha, beta, pseudo)
-        write_filter(pseudo.verdicts, self.folder / "filter.csv")
-        store.group.attrs["fused"] = self._mark()
-
-    def _collect(self) -> None:
-        """pseudo.zarr: kept pictures and their pseudo masks, sharpened, side by side, as the student's workers read them."""
-        verdicts = read_filter(self.folder / "filter.csv")
-        if self.study.filter.enabled:
-            demand_enough(verdicts, self.study.filter)
-        temperature = self.study.student.temperature
-        mark = f"{self._mark()} temperature {temperature}"
-        try:
-            if zarr.open_group(self._pseudo, mode="r").attrs.get("complete") == mark:
-                return
-        except FileNotFoundError:
-            pass
-        images, masks = self.transferal.images, self.transferal.masks.pseudo
-        out = PseudoSet(
-            self._pseudo, self.study.study.image_size, self.study.round.chunk, [v.id for v in verdicts if v.kept]
-        )
-        for rows in self.transferal.masks.chunks:
-            kept = [row - rows.start for row in rows if verdicts[row].kept]
-            if kept:
-                soft = np.asarray(masks[rows.start : rows.stop])[kept]
-                out.add(np.asarray(images[rows.start : rows.stop])[kept], sharpen(soft, temperature))
-        out.close(mark)
+        with self.stage("fusion"):
+            annotation = Annotation(self.study, self.folder, self.transferal, self.weights, soft)
+            annotation.annotate()
+            annotation.collect(self._pseudo)
 
     def _for_workers(self, name: str) -> str:
         """A path in the run folder, or below `student.storage`, which workers on other machines can open too."""
@@ -222,28 +168,6 @@ class Run:
         folder = self.folder / "fine_tune" if self.study.fine_tune else self.folder
         weights, network = folder / "student.safetensors", self.study.student.spec()
         return judged_at_sites(self.sites, self.round.active, weights, network, self.round.ledger)
-
-
-class _Stored:
-    """T from the mask store."""
-
-    def __init__(self, shared: SharedSet, sites: list[str], soft: bool) -> None:
-        self.store, self.sites, self.soft = shared.masks, sites, soft
-
-    def __call__(self, x: StoredChunk) -> Mapping[str, Masks]:
-        return {site: self.store.read(site, x.number) for site in self.sites}
-
-
-class _Pseudo:
-    """Pseudo masks go to disk, verdicts into one list (some bytes per picture)."""
-
-    def __init__(self, array: "zarr.Array[Any]", chunk: int) -> None:
-        self.array, self.chunk = array, chunk
-        self.verdicts: list[Verdict] = []
-
-    def update(self, x: StoredChunk, y: Masks, verdicts: list[Verdict]) -> None:
-        self.array[x.number * self.chunk : x.number * self.chunk + len(y)] = y
-        self.verdicts += verdicts
 
 
 def run_study(study: Study, folder: Path, sites: Sites, fit_student: FitStudent) -> None:

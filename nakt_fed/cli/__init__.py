@@ -1,12 +1,12 @@
 """The command `nakt`. Each command's module is imported when it is called: `nakt --help` answers at once."""
 
-import importlib
 import os
 import sys
 
 import click
 
 from nakt_fed import __version__
+from nakt_fed.cli.lazy import Lazy
 
 COMMANDS = {
     "demo": ("nakt_fed.cli.run", "Run the embedded study: three breast ultrasound sites, a few minutes."),
@@ -23,23 +23,7 @@ COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="nakt")
 def cli() -> None:
     """nakt-fed: the teachers of many hospitals become one student; no picture and no weight leaves a site."""

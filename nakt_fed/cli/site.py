@@ -1,9 +1,10 @@
 """`nakt site`: a hospital's side of a deployment. Each command's module is imported when it is called."""
 
-import importlib
 from pathlib import Path
 
 import click
+
+from nakt_fed.cli.lazy import Lazy
 
 COMMANDS = {
     "check": ("nakt_fed.cli.site", "Say whether this site could take part, and what it would answer."),
@@ -15,23 +16,7 @@ COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=_Lazy)
+@click.group(cls=Lazy, lazy=COMMANDS)
 def site() -> None:
     """A hospital's side of a deployment; SITE_FILE is the kit's site.toml."""
 

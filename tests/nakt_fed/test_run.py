@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
-from nakt_fed import run as run_module
+from nakt_fed import annotation as annotation_module
 from nakt_fed.data.folders import load_pictures
 from nakt_fed.errors import FilterError, RunError
 from nakt_fed.events import EventLog
@@ -311,7 +311,7 @@ class TestStudies:
     ) -> None:
         """Fusion sees a chunk at a time."""
         seen: list[int] = []
-        real = run_module.pseudo_annotate
+        real = annotation_module.pseudo_annotate
 
         def watched(T: Any, D: Any, *rest: Any) -> None:
             def teachers(x: Any) -> Any:
@@ -322,7 +322,7 @@ class TestStudies:
             teachers.soft = T.soft  # type: ignore[attr-defined]
             real(teachers, D, *rest)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(run_module, "pseudo_annotate", watched)
+        monkeypatch.setattr(annotation_module, "pseudo_annotate", watched)
         study = tiny_study(folders, round={"chunk": 4})
         tmp_path.mkdir(exist_ok=True)
         acts = Run(study, tmp_path, hospitals(study, tmp_path), one_epoch)

@@ -1,0 +1,106 @@
+"""The stored answers become the pseudo-annotated set: fused, filtered, and what is kept laid side by side for the student."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
+from nakt_fed.fusion import sharpen
+from nakt_fed.nakt import Masks, pseudo_annotate
+from nakt_fed.store import PseudoSet, create_stack
+from nakt_fed.study import Study
+from nakt_fed.transferal import SharedSet
+
+
+@dataclass(frozen=True)
+class StoredChunk:
+    """x: chunk `number` of the transferal set."""
+
+    number: int
+    ids: list[str]
+
+
+class Annotation:
+    """Lines 1 to 10 of the algorithms on disk. What is finished is found again by its mark: weights, filter, manifest.
+
+    Args:
+        weights: w, over the sites that have answered, in the study's order.
+        soft: whether any teacher answers softly.
+    """
+
+    def __init__(
+        self, study: Study, folder: Path, transferal: SharedSet, weights: Mapping[str, int], soft: bool
+    ) -> None:
+        self.study, self.verdicts_file, self.transferal = study, folder / "filter.csv", transferal
+        self.weights, self.soft = weights, soft
+        self.mark = f"{sorted(weights.items())} {study.filter.model_dump_json()} {transferal.manifest.sha256}"
+
+    def annotate(self) -> None:
+        """masks.zarr/pseudo and filter.csv."""
+        store, spec, size = self.transferal.masks, self.study.filter, self.study.study.image_size
+        if self.verdicts_file.exists() and store.group.attrs.get("fused") == self.mark:
+            return
+        ids = self.transferal.manifest.ids
+        chunks = [StoredChunk(number, list(ids[rows.start : rows.stop])) for number, rows in enumerate(store.chunks)]
+        alpha, beta = (scaled_alpha(spec.min_target_pixels, size), spec.max_entropy) if spec.enabled else (0.0, 8.0)
+        pseudo = _Pseudo(create_stack(store.group, "pseudo", store.count, store.size, store.chunk), store.chunk)
+        answers = _Stored(self.transferal, list(self.weights), self.soft)
+        pseudo_annotate(answers, chunks, self.weights, alpha, beta, pseudo)
+        write_filter(pseudo.verdicts, self.verdicts_file)
+        store.group.attrs["fused"] = self.mark
+
+    def collect(self, place: str) -> None:
+        """The zarr group at `place`: kept pictures and their pseudo masks, sharpened, as the student's workers read them.
+
+        Raises:
+            FilterError: fewer than `min_kept` pictures remain.
+        """
+        verdicts = read_filter(self.verdicts_file)
+        if self.study.filter.enabled:
+            demand_enough(verdicts, self.study.filter)
+        temperature = self.study.student.temperature
+        mark = f"{self.mark} temperature {temperature}"
+        if _complete(place) == mark:
+            return
+        images, masks = self.transferal.images, self.transferal.masks.pseudo
+        ids = [verdict.id for verdict in verdicts if verdict.kept]
+        out = PseudoSet(place, self.study.study.image_size, self.study.round.chunk, ids)
+        for rows in self.transferal.masks.chunks:
+            kept = [row - rows.start for row in rows if verdicts[row].kept]
+            if kept:
+                soft = np.asarray(masks[rows.start : rows.stop])[kept]
+                out.add(np.asarray(images[rows.start : rows.stop])[kept], sharpen(soft, temperature))
+        out.close(mark)
+
+
+def _complete(place: str) -> Any:
+    try:
+        return zarr.open_group(place, mode="r").attrs.get("complete")
+    except FileNotFoundError:
+        return None
+
+
+class _Stored:
+    """T from the mask store."""
+
+    def __init__(self, shared: SharedSet, sites: list[str], soft: bool) -> None:
+        self.store, self.sites, self.soft = shared.masks, sites, soft
+
+    def __call__(self, x: StoredChunk) -> Mapping[str, Masks]:
+        return {site: self.store.read(site, x.number) for site in self.sites}
+
+
+class _Pseudo:
+    """Pseudo masks go to disk, verdicts into one list (some bytes per picture)."""
+
+    def __init__(self, array: "zarr.Array[Any]", chunk: int) -> None:
+        self.array, self.chunk = array, chunk
+        self.verdicts: list[Verdict] = []
+
+    def update(self, x: StoredChunk, y: Masks, verdicts: list[Verdict]) -> None:
+        self.array[x.number * self.chunk : x.number * self.chunk + len(y)] = y
+        self.verdicts += verdicts
