@@ -69,13 +69,13 @@ def load_annotated(images_dir: Path, masks_dir: Path, size: int) -> PictureSet:
     for row, path in enumerate(pictures):
         gray = read_gray(path)
         images[row] = resize_image(gray, size)
-        truth[row] = resize_mask(_united(masks[path], path, gray.shape), size)
+        truth[row] = resize_mask(united_mask(masks[path], path, gray.shape), size)
     [label] = labels([images_dir])
     return PictureSet([f"{label}/{stem_of(path)}" for path in pictures], images, truth)
 
 
-def _united(masks: list[Path], picture: Path, shape: tuple[int, ...]) -> Gray:
-    """Union of a picture's masks, (h, w) uint8 0 or 255."""
+def united_mask(masks: list[Path], picture: Path, shape: tuple[int, ...]) -> Gray:
+    """Union of a picture's masks, (h, w) uint8 0 or 255. Raises DataError where one has another shape than the picture."""
     union = np.zeros(shape, np.uint8)
     for path in masks:
         mask = read_mask(path)

@@ -60,6 +60,13 @@ def masks_of(pictures: list[Path], masks_dir: Path) -> dict[Path, list[Path]]:
     Raises:
         DataError: a picture has no mask, or `masks_dir` is missing.
     """
+    found = masks_found(pictures, masks_dir)
+    _refuse_lonely([path for path in pictures if not found[path]], len(pictures), masks_dir)
+    return found
+
+
+def masks_found(pictures: list[Path], masks_dir: Path) -> dict[Path, list[Path]]:
+    """As `masks_of`, but a picture without a mask has an empty list."""
     owner = {stem_of(path): path for path in pictures}
     found: dict[Path, list[Path]] = {path: [] for path in pictures}
     own = {path.resolve() for path in pictures}  # pictures and masks may lie in one folder
@@ -71,7 +78,6 @@ def masks_of(pictures: list[Path], masks_dir: Path) -> dict[Path, list[Path]]:
         picture = owner.get(stem) or (owner.get(match["stem"]) if match else None)
         if picture:
             found[picture].append(path)
-    _refuse_lonely([path for path in pictures if not found[path]], len(pictures), masks_dir)
     return found
 
 

@@ -35,7 +35,7 @@ def read_gray(path: Path) -> Gray:
         DataError: not decodable, more than one frame, floats, a TIFF that lies on its side, smaller than 8×8 or larger
             than 64 million pixels.
     """
-    picture = _decode(path)
+    picture = decode(path)
     if picture.mode in WIDE:
         return ((_wide(picture, path) + 128) // 257).astype(np.uint8)
     return np.asarray(_without_palette(picture).convert("L"))
@@ -53,7 +53,7 @@ def read_mask(path: Path) -> Gray:
     Raises:
         DataError: as `read_gray`; or the brightest value lies between 1 and half of full range, as in a label map.
     """
-    values, full = _mask_values(_decode(path), path)
+    values, full = _mask_values(decode(path), path)
     brightest = int(values.max())
     if 1 < brightest < (full + 1) // 2:
         raise DataError(
@@ -80,7 +80,8 @@ def content_hash(image: Gray) -> str:
     return hashlib.sha256(f"{shape}:".encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def _decode(path: Path) -> Image.Image:
+def decode(path: Path) -> Image.Image:
+    """Pillow's picture, upright. Raises DataError as `read_gray`."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
             _check_header(picture, path)

@@ -30,18 +30,23 @@ def write_report(run: Path) -> Path:
 
 def render(run: FinishedRun) -> str:
     """The page. Names of studies, sites and pictures are the users' own, so everything is escaped on its way in."""
-    environment = Environment(
+    found = {test: comparison.differences(run, test) for test in run.tests}
+    parts = [_result(run, found), _pictures(run), _transferal(run), _training(run), _cost(run)]
+    context = {key: value for part in parts for key, value in part.items()}
+    return environment().get_template("template.html.j2").render(run=run, results=run.results, **context)
+
+
+def environment() -> Environment:
+    """Jinja for the pages of this folder: what is filled in is escaped, and nothing may be missing."""
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= FILTERS
-    found = {test: comparison.differences(run, test) for test in run.tests}
-    parts = [_result(run, found), _pictures(run), _transferal(run), _training(run), _cost(run)]
-    context = {key: value for part in parts for key, value in part.items()}
-    return environment.get_template("template.html.j2").render(run=run, results=run.results, **context)
+    found.filters |= FILTERS
+    return found
 
 
 def _result(run: FinishedRun, found: dict[str, list[comparison.Difference]]) -> dict[str, Any]:

@@ -1,0 +1,26 @@
+"""Work on many files in threads: what takes time, decoding, lets other threads run."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+WORKERS = min(8, os.cpu_count() or 1)
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], on_done: Callable[[int, int], None] | None = None
+) -> list[Result]:
+    """`work` of every item, in the items' order. `on_done` gets how many are done and how many there are."""
+    results = []
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        for result in pool.map(work, items):
+            results.append(result)
+            if on_done:
+                on_done(len(results), len(items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return results
