@@ -3,7 +3,19 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nakt_fed.data.imports.source import Item, Kind, Listing, Options, Picture, mask_files, plain, read_table, single
+from nakt_fed.data.imports.source import (
+    Item,
+    Kind,
+    Listing,
+    Options,
+    Picture,
+    broken,
+    mask_files,
+    plain,
+    read_table,
+    single,
+)
+from nakt_fed.errors import DataError
 
 TABLE, PICTURES, MASKS = "bus_data.csv", "Images", "Masks"
 
@@ -20,11 +32,16 @@ def find(root: Path, options: Options) -> Listing:
 
 def _items(root: Path) -> Iterator[Item]:
     for row in read_table(root / TABLE, "ID", "Case", "Pathology", "Device"):
+        if row["ID"] != plain(row["ID"]):  # it becomes part of a path
+            yield broken(
+                plain(row["ID"]), TABLE, DataError(f"{row['ID']!r} is no ID of BUS-BRA; download {TABLE} again")
+            )
+            continue
         picture = root / PICTURES / f"{row['ID']}.png"
         mask = root / MASKS / f"{row['ID'].replace('bus_', 'mask_', 1)}.png"
         yield single(
             Picture(
-                plain(row["ID"]),
+                row["ID"],
                 f"{PICTURES}/{picture.name}",
                 picture,
                 mask_files([mask] if mask.is_file() else [], picture),

@@ -17,7 +17,7 @@ STORED = (
     "PlanarConfiguration NumberOfFrames ExtendedOffsetTable ExtendedOffsetTableLengths PixelData"
 )
 SHOWN = (
-    "BitsStored PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter WindowWidth "
+    "PhotometricInterpretation BitsStored PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence WindowCenter WindowWidth "
     "VOILUTFunction VOILUTSequence"
 )
 PALETTE = " ".join(

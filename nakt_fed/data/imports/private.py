@@ -25,12 +25,10 @@ def library(name: str, what: str) -> Any:
 
 def all_files(root: Path) -> list[Path]:
     """Every visible file below a folder, in the order of `LC_ALL=C sort`: messages name a file by its place here."""
-    found = [
-        Path(folder, name)
-        for folder, folders, names in os.walk(root)
-        for name in names
-        if not name.startswith(".") and not Path(folder).relative_to(root).as_posix().startswith(".")
-    ]
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(found, key=lambda path: os.fsencode(path.relative_to(root)))
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nakt_fed.data.split import split
+from nakt_fed.data.split import split, split_groups
 
 names = st.lists(st.text(min_size=1, max_size=8), max_size=40, unique=True)
 shares = st.floats(0, 0.999)
@@ -57,3 +57,16 @@ def test_the_rule_is_the_smallest_sha256_of_seed_and_id():
 def test_another_seed_gives_another_split():
     ids = [str(i) for i in range(100)]
     assert split(ids, 0.2, 1) != split(ids, 0.2, 2)
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=60), st.floats(0, 0.95), st.integers(0, 99))
+def test_groups_stay_whole(groups: list[int], share: float, seed: int) -> None:
+    names = [f"g{group}" for group in groups]
+    rest, held_out = split_groups(names, share, seed)
+    assert sorted(rest + held_out) == list(range(len(names)))
+    assert not {names[i] for i in rest} & {names[i] for i in held_out}
+    assert rest
+    if share and len(set(names)) > 1:
+        assert held_out
+        smallest = min(names.count(name) for name in set(names))
+        assert len(held_out) <= max(round(share * len(names)), smallest)
