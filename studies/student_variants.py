@@ -10,7 +10,9 @@ RUN/variants.csv; a variant that is there already, with as many epochs, is skipp
 import argparse
 import csv
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.filtering import read_filter
 from nakt_fed.fusion import sharpen
 from nakt_fed.metrics import dice
+from nakt_fed.manifest import Manifest
 from nakt_fed.predict import soft_masks
+from nakt_fed.render import Recipe
 from nakt_fed.run_tests import test_sets
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, train_student
@@ -35,6 +39,7 @@ class Variant:
 
     recipe: dict[str, Any] = field(default_factory=dict)
     views: int = 999
+    kinds: tuple[str, ...] = ("plain", "blend", "box")
     originals: bool = True
     temperature: float | None = None
     max_entropy: float = 8.0
@@ -57,6 +62,12 @@ VARIANTS = {
     "0-views": Variant({"augment": "paper"}, views=0),
     "5-views": Variant(views=5),
     "10-views": Variant(views=10),
+    "12-views": Variant(views=12),
+    "12-plain": Variant(views=12, kinds=("plain",)),
+    "12-blends": Variant(views=12, kinds=("blend",)),
+    "12-boxes": Variant(views=12, kinds=("box",)),
+    "no-blends": Variant(kinds=("plain", "box")),
+    "no-boxes": Variant(kinds=("plain", "blend")),
     "no-originals": Variant(originals=False),
     "paper-augmentation": Variant({"augment": "paper"}),
     "no-flip": Variant({"augment": "none"}),
@@ -129,8 +140,7 @@ def pseudo_set(study: Study, run: Path, path: Path, variant: Variant) -> int:
     """Write the variant's pseudo-annotated set from the run's stores; returns how many pictures it has."""
     shared: SharedSet = transferal_set(study, run)
     verdicts = read_filter(run / "filter.csv")
-    first, per = shared.manifest.originals, study.transferal.views
-    rows = [row for row in range(len(shared.manifest)) if _wanted(row, first, per, variant)]
+    rows = list(wanted(shared.manifest, variant))
     rows = [
         row for row in rows if verdicts[row].rule != "few_targets" and (verdicts[row].E or 0) <= variant.max_entropy
     ]
@@ -144,8 +154,24 @@ def pseudo_set(study: Study, run: Path, path: Path, variant: Variant) -> int:
     return len(rows)
 
 
-def _wanted(row: int, first: int, per: int, variant: Variant) -> bool:
-    return variant.originals if row < first else (row - first) % per < variant.views
+def wanted(manifest: Manifest, variant: Variant) -> Iterator[int]:
+    """The rows of the originals, and of the first views of the variant's kinds of each."""
+    if variant.originals:
+        yield from range(manifest.originals)
+    if manifest.views is None:
+        return
+    names = manifest.ids[: manifest.originals]
+    for i in range(len(names)):
+        of_kind = (
+            k for k in range(manifest.views.per_picture) if _kind(manifest.views.recipe(names, i, k)) in variant.kinds
+        )
+        yield from (manifest.originals + i * manifest.views.per_picture + k for k in islice(of_kind, variant.views))
+
+
+def _kind(recipe: Recipe) -> str:
+    if recipe.partner is None:
+        return "plain"
+    return "blend" if recipe.box is None else "box"
 
 
 def measure(study: Study, run: Path, out: Path) -> dict[str, float]:
