@@ -21,8 +21,8 @@ import numpy as np
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.filtering import read_filter
 from nakt_fed.fusion import sharpen
-from nakt_fed.metrics import dice
 from nakt_fed.manifest import Manifest
+from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
 from nakt_fed.render import Recipe
 from nakt_fed.run_tests import test_sets
