@@ -1,13 +1,15 @@
 """The stored answers become the pseudo-annotated set: fused, filtered, and what is kept laid side by side for the student."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from nakt_fed.answered import ChunkSites
 from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
 from nakt_fed.fusion import sharpen
 from nakt_fed.nakt import Masks, pseudo_annotate
@@ -18,26 +20,24 @@ from nakt_fed.transferal import SharedSet
 
 @dataclass(frozen=True)
 class StoredChunk:
-    """x: chunk `number` of the transferal set."""
+    """x: chunk `number` of the transferal set, and who has answered it."""
 
     number: int
     ids: list[str]
+    sites: ChunkSites
 
 
 class Annotation:
     """Lines 1 to 10 of the algorithms on disk. What is finished is found again by its mark: weights, filter, manifest.
 
     Args:
-        weights: w, over the sites that have answered, in the study's order.
-        soft: whether any teacher answers softly.
+        sites: who has answered each chunk, and w.
     """
 
-    def __init__(
-        self, study: Study, folder: Path, transferal: SharedSet, weights: Mapping[str, int], soft: bool
-    ) -> None:
-        self.study, self.verdicts_file, self.transferal = study, folder / "filter.csv", transferal
-        self.weights, self.soft = weights, soft
-        self.mark = f"{sorted(weights.items())} {study.filter.model_dump_json()} {transferal.manifest.sha256}"
+    def __init__(self, study: Study, folder: Path, transferal: SharedSet, sites: Sequence[ChunkSites]) -> None:
+        self.study, self.verdicts_file, self.transferal, self.sites = study, folder / "filter.csv", transferal, sites
+        weights = hashlib.sha256(repr([sorted(each.weights.items()) for each in sites]).encode()).hexdigest()
+        self.mark = f"{weights} {study.filter.model_dump_json()} {transferal.manifest.sha256}"
 
     def annotate(self) -> None:
         """masks.zarr/pseudo and filter.csv."""
@@ -45,11 +45,13 @@ class Annotation:
         if self.verdicts_file.exists() and store.group.attrs.get("fused") == self.mark:
             return
         ids = self.transferal.manifest.ids
-        chunks = [StoredChunk(number, list(ids[rows.start : rows.stop])) for number, rows in enumerate(store.chunks)]
+        chunks = [
+            StoredChunk(number, list(ids[rows.start : rows.stop]), sites)
+            for number, (rows, sites) in enumerate(zip(store.chunks, self.sites, strict=True))
+        ]
         alpha, beta = (scaled_alpha(spec.min_target_pixels, size), spec.max_entropy) if spec.enabled else (0.0, 8.0)
         pseudo = _Pseudo(create_stack(store.group, "pseudo", store.count, store.size, store.chunk), store.chunk)
-        answers = _Stored(self.transferal, list(self.weights), self.soft)
-        pseudo_annotate(answers, chunks, self.weights, alpha, beta, pseudo)
+        pseudo_annotate(_Stored(self.transferal), chunks, lambda x: x.sites.weights, alpha, beta, pseudo)
         write_filter(pseudo.verdicts, self.verdicts_file)
         store.group.attrs["fused"] = self.mark
 
@@ -87,11 +89,14 @@ def _complete(place: str) -> Any:
 class _Stored:
     """T from the mask store."""
 
-    def __init__(self, shared: SharedSet, sites: list[str], soft: bool) -> None:
-        self.store, self.sites, self.soft = shared.masks, sites, soft
+    def __init__(self, shared: SharedSet) -> None:
+        self.store = shared.masks
+
+    def soft(self, x: StoredChunk) -> bool:
+        return x.sites.soft
 
     def __call__(self, x: StoredChunk) -> Mapping[str, Masks]:
-        return {site: self.store.read(site, x.number) for site in self.sites}
+        return {site: self.store.read(site, x.number) for site in x.sites.weights}
 
 
 class _Pseudo:
@@ -103,4 +108,4 @@ class _Pseudo:
 
     def update(self, x: StoredChunk, y: Masks, verdicts: list[Verdict]) -> None:
         self.array[x.number * self.chunk : x.number * self.chunk + len(y)] = y
-        self.verdicts += verdicts
+        self.verdicts += [replace(verdict, sites=len(x.sites.weights)) for verdict in verdicts]

@@ -19,12 +19,16 @@ Rule = Literal["", "few_targets", "high_entropy"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the filter says of one picture; `E` is None where every teacher answered binary (the rule does not apply)."""
+    """What the filter says of one picture; `E` is None where every teacher answered binary (the rule does not apply).
+
+    `sites`: how many sites have answered it; None where that was not noted.
+    """
 
     id: str
     N: int
     E: float | None
     rule: Rule
+    sites: int | None = None
 
     @property
     def kept(self) -> bool:
@@ -107,13 +111,17 @@ def _entropy_lines(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 def write_filter(verdicts: Iterable[Verdict], path: Path) -> None:
-    """filter.csv: id, N, E, kept, rule; written whole or not at all."""
+    """filter.csv: id, N, E, kept, rule, sites; written whole or not at all."""
     part = path.with_suffix(".part")
     with part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(["id", "N", "E", "kept", "rule"])
-        table.writerows([v.id, v.N, "" if v.E is None else f"{v.E:.6f}", int(v.kept), v.rule] for v in verdicts)
+        table.writerow(["id", "N", "E", "kept", "rule", "sites"])
+        table.writerows([v.id, v.N, _bits(v.E), int(v.kept), v.rule, v.sites] for v in verdicts)
     part.replace(path)
+
+
+def _bits(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
 
 
 def read_filter(path: Path) -> list[Verdict]:
@@ -123,4 +131,6 @@ def read_filter(path: Path) -> list[Verdict]:
 
 
 def _verdict(row: dict[str, str]) -> Verdict:
-    return Verdict(row["id"], int(row["N"]), float(row["E"]) if row["E"] else None, cast(Rule, row["rule"]))
+    sites = row.get("sites")  # an older run has no such column
+    bits = float(row["E"]) if row["E"] else None
+    return Verdict(row["id"], int(row["N"]), bits, cast(Rule, row["rule"]), int(sites) if sites else None)

@@ -2,7 +2,7 @@
 
 T   the teachers: T.predict(D) asks every site about D once; T(x) are the soft masks of a chunk x, per site
 D   the transferal set, as chunks x of pictures
-w   the sites' weights in fixed point, Σ w_i = 65536
+w   w(x) are the weights, in fixed point, of the sites that have answered x, Σ w_i = 65536
 y   the pseudo mask, N its target pixels, E its gray-level entropy; α and β their thresholds
 S   the student: fitted on the pseudo-annotated D, then (Algorithm 2) on a few annotated pictures D_t
 
@@ -10,7 +10,7 @@ What carries pictures to the sites (a function call, Flower) and what fits the s
 behind the protocols; disk and network are theirs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -35,9 +35,9 @@ X_in = TypeVar("X_in", bound=Chunk, contravariant=True)
 
 
 class Teachers(Protocol[X_in]):
-    """T. `soft` is false when every teacher answers with a binary mask: then E does not count (section 2)."""
+    """T. `soft(x)` is false when every teacher of x answers with a binary mask: then E does not count (section 2)."""
 
-    soft: bool
+    def soft(self, x: X_in) -> bool: ...
 
     def __call__(self, x: X_in) -> Mapping[str, Masks]: ...
 
@@ -49,12 +49,17 @@ class PseudoAnnotated(Protocol[X_in]):
 
 
 def pseudo_annotate(
-    T: Teachers[X], D: Iterable[X], w: Mapping[str, int], alpha: float, beta: float, D_y: PseudoAnnotated[X]
+    T: Teachers[X],
+    D: Iterable[X],
+    w: Callable[[X], Mapping[str, int]],
+    alpha: float,
+    beta: float,
+    D_y: PseudoAnnotated[X],
 ) -> None:
     """Lines 1 to 10 of both algorithms, chunk by chunk: memory is O(chunk), whatever the number of pictures and sites."""
     for x in D:  #                                              1: for each datapoint x in D do
-        y = fuse(T(x), w)  #                                    2:   y = Σ w_i · T_i(x)
-        verdicts = judge(x.ids, y, alpha, beta, T.soft)  #      3-5: N, E; exclude x if N < α or E > β
+        y = fuse(T(x), w(x))  #                                 2:   y = Σ w_i · T_i(x)
+        verdicts = judge(x.ids, y, alpha, beta, T.soft(x))  #   3-5: N, E; exclude x if N < α or E > β
         D_y.update(x, y, verdicts)  #                           6-8: else update x as (x, y)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nakt_fed.answered import pictures_answered
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.events import follow
 from nakt_fed.filtering import read_filter, scaled_alpha
@@ -42,7 +43,8 @@ def _results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]])
         "sites": [{"name": name, **run.cards[name]} for name in run.round.active],
         "set_aside": run.round.set_aside,
         "transferal": _transferal(run),
-        "weights": {site: weight / 65536 for site, weight in run.weights.items()},
+        "weights": {site: weight / 65536 for site, weight in run.weights(run.counted).items()},
+        "answered": pictures_answered(run.transferal.masks, run.sites.names),
         "dice": {
             model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()
         },

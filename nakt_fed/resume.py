@@ -13,7 +13,7 @@ from nakt_fed.study_file import dump_study
 ASKED = ("study", "site", "transferal", "test", "round.chunk", "round.near")
 """What decides the sites' answers: never changes."""
 
-LEARNED = ("filter", "fusion", "student")
+LEARNED = ("filter", "fusion", "student", "round.unfinished")
 """What decides the student: may change until its training has begun."""
 
 TUNED = ("fine_tune",)

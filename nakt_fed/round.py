@@ -4,13 +4,14 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 
-from nakt_fed.codec import decode, encode
+from nakt_fed.answers import OfferAnswer, answered, in_words, is_away, lacking, masks_of, originals_of, refusal
+from nakt_fed.codec import encode
 from nakt_fed.errors import AnswerError, RunError
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Exchange, Request, Sites
@@ -22,24 +23,11 @@ from nakt_fed.transferal import SharedSet
 TRIES = 2
 """A chunk whose answer cannot be used is asked once more; then the site is set aside."""
 
-REMEDY = {
-    "unreachable": "is it running and connected?",
-    "bad_checkpoint": "check its teacher's checkpoint",
-    "disk_full": "the site's disk is full, free some space",
-    "bad_data": "check its pictures and masks with `nakt check`",
-    "bad_answer": "check its teacher: finite probabilities in 0..1, one per pixel",
-}
-
-
-class OfferAnswer(BaseModel):
-    """What a site that accepts a manifest says: the chunks of originals it lacks, and how many pictures it knows already."""
-
-    missing: list[Annotated[int, Field(ge=0)]]
-    overlap: int = Field(ge=0)
-
 
 class Round:
     """Asks the sites and keeps their answers. A site that cannot answer is set aside with its reason; the others go on.
+
+    `set_aside` has the reasons; `away` are those of them that stopped answering, with nothing wrong in what they had answered.
 
     Raises (every method):
         RunError: fewer than `min_sites` sites are left.
@@ -49,6 +37,7 @@ class Round:
         self.sites, self.run, self.min_sites, self.near = sites, run, min_sites, near
         self.ledger, self.events = Ledger(run / "ledger.jsonl"), EventLog(run / "events.jsonl")
         self.set_aside: dict[str, str] = {}
+        self.away: list[str] = []
         self.overlaps: dict[str, int] = {}
 
     @property
@@ -61,15 +50,17 @@ class Round:
         cards: dict[str, dict[str, Any]] = {}
         for done in self.sites.exchange({name: iter([Request("prepare")]) for name in names}):
             try:
-                cards[done.site] = TeacherCard.model_validate(_answered(done)).model_dump()
+                cards[done.site] = TeacherCard.model_validate(answered(done)).model_dump()
             except (AnswerError, ValidationError) as error:
-                self._drop(done.site, "teacher", _words(error))
+                self._drop(done.site, "teacher", in_words(error), is_away(done.reply))
         return cards
 
     def miss(self, names: Iterable[str]) -> None:
         """Set sites aside that did not come."""
         for name in names:
-            self._drop(name, "arrival", "it did not come in time; is it running, and does it reach the coordinator?")
+            self._drop(
+                name, "arrival", "it did not come in time; is it running, and does it reach the coordinator?", True
+            )
 
     def ask(self, shared: SharedSet, names: list[str]) -> None:
         """Offer the manifest to these sites, send the originals that a site lacks, and collect the masks that the store lacks."""
@@ -84,17 +75,19 @@ class Round:
 
     def _offer(self, shared: SharedSet, names: list[str]) -> dict[str, list[int]]:
         """Returns the chunks of originals that each site lacks."""
-        manifest = shared.manifest.to_json().encode()
+        about = {"set": shared.name, "chunk": shared.chunk}
         asked = {"manifest": shared.manifest.sha256, "pictures": len(shared.manifest)}
-        offer = Request("offer", {"set": shared.name, "chunk": shared.chunk, **asked}, manifest)
+        offer = Request("offer", {**about, **asked}, shared.manifest.to_json().encode())
         missing: dict[str, list[int]] = {}
         for done in self.sites.exchange({name: iter([offer]) for name in names}):
             try:
-                answer = OfferAnswer.model_validate(_answered(done))
+                answer = OfferAnswer.model_validate(answered(done))
             except (AnswerError, ValidationError) as error:
-                self._drop(done.site, shared.name, _words(error))
+                outcome = "rejected" if done.reply.ok else "failed"
+                self.ledger.write(done, shared.name, None, len(shared.manifest), outcome, in_words(error))
+                self._drop(done.site, shared.name, in_words(error), is_away(done.reply))
                 continue
-            missing[done.site] = [chunk for chunk in answer.missing if _rows(shared, chunk)]
+            missing[done.site] = lacking(answer, shared)
             if shared.name == "transferal":
                 self.overlaps[done.site] = answer.overlap
             self.ledger.write(done, shared.name, None, len(shared.manifest), "ok")
@@ -105,15 +98,9 @@ class Round:
 
     def _mask_request(self, shared: SharedSet, chunk: int) -> Request:
         rows = shared.masks.chunks[chunk]
+        about = {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk}
         near = self.near if shared.name == "transferal" else 0
-        meta = {
-            "set": shared.name,
-            "manifest": shared.manifest.sha256,
-            "chunk": chunk,
-            "range": [rows.start, rows.stop],
-            "near": near,
-        }
-        return Request("masks", meta)
+        return Request("masks", {**about, "range": [rows.start, rows.stop], "near": near})
 
     def _chunks(
         self, shared: SharedSet, kind: str, wanted: dict[str, list[int]], request: Callable[[int], Request]
@@ -136,13 +123,13 @@ class Round:
                     continue
                 tries[done.site][chunk] += 1
                 if tries[done.site][chunk] >= TRIES or done.reply.meta.get("reason") == "unreachable":
-                    self._drop(done.site, shared.name, failure[1])
+                    self._drop(done.site, shared.name, failure[1], is_away(done.reply))
                 else:
                     queues[done.site].append(chunk)
 
     def _count(self, shared: SharedSet, done: Exchange) -> int:
         if done.request.kind == "pictures":
-            return len(_rows(shared, int(done.request.meta["chunk"])))
+            return len(originals_of(shared, int(done.request.meta["chunk"])))
         start, stop = done.request.meta["range"]
         return int(stop - start)
 
@@ -150,19 +137,20 @@ class Round:
         """Keep a good answer; else say what is wrong with it, as (outcome, reason)."""
         failure: tuple[str, str] | None = None
         if not done.reply.ok:
-            failure = "failed", _reason(done)
+            failure = "failed", refusal(done)
         elif done.request.kind == "masks":
             try:
-                shared.masks.write(done.site, chunk, _checked(shared, done, chunk))
+                shared.masks.write(done.site, chunk, masks_of(shared, done, chunk))
             except AnswerError as error:
                 failure = "rejected", str(error)
         self.ledger.write(done, shared.name, chunk, self._count(shared, done), *(failure or ("ok",)))
         return failure
 
-    def _drop(self, name: str, where: str, reason: str) -> None:
+    def _drop(self, name: str, where: str, reason: str, away: bool) -> None:
         if name in self.set_aside:
             return
         self.set_aside[name] = reason
+        self.away += [name] if away else []
         self.events.emit("warning", message=f"site {name} is set aside ({where}): {reason}")
         if len(self.active) < self.min_sites:
             rows = "; ".join(f"{site}: {why}" for site, why in self.set_aside.items())
@@ -172,43 +160,6 @@ class Round:
             )
 
 
-def _rows(shared: SharedSet, chunk: int) -> range:
-    """The originals of a chunk; the last chunk of originals may be followed by views."""
-    return range(chunk * shared.chunk, min((chunk + 1) * shared.chunk, shared.manifest.originals))
-
-
 def _originals(shared: SharedSet, chunk: int) -> NDArray[np.uint8]:
-    rows = _rows(shared, chunk)
+    rows = originals_of(shared, chunk)
     return np.asarray(shared.images[rows.start : rows.stop])
-
-
-def _checked(shared: SharedSet, done: Exchange, chunk: int) -> NDArray[np.uint8]:
-    """The answer's masks. Raises AnswerError when they belong to another manifest, place or shape."""
-    rows = shared.masks.chunks[chunk]
-    if done.reply.meta.get("manifest") != shared.manifest.sha256 or done.reply.meta.get("range") != [
-        rows.start,
-        rows.stop,
-    ]:
-        raise AnswerError("the answer belongs to another manifest or to other pictures")
-    return decode(done.reply.blob, (len(rows), shared.manifest.image_size, shared.manifest.image_size))
-
-
-def _answered(done: Exchange) -> dict[str, Any]:
-    """The meta of an answer. Raises AnswerError, in words, for a refusal."""
-    if not done.reply.ok:
-        raise AnswerError(_reason(done))
-    return done.reply.meta
-
-
-def _words(error: AnswerError | ValidationError) -> str:
-    if isinstance(error, AnswerError):
-        return str(error)
-    fault = error.errors()[0]
-    return f"its answer has {'.'.join(map(str, fault['loc']))}: {fault['msg']}; run the same nakt-fed there and here"
-
-
-def _reason(done: Exchange) -> str:
-    """A refusal in words; the details are in the site's own errors.jsonl under the reference."""
-    code, reference = str(done.reply.meta.get("reason", "no reason given")), done.reply.meta.get("reference")
-    where = f", reference {reference} in the site's errors.jsonl" if reference else ""
-    return f"{code}{where}; {REMEDY.get(code, 'ask the site')}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from nakt_fed import run_tests
 from nakt_fed.annotation import Annotation
+from nakt_fed.answered import pictures_answered, sites_of_chunks
 from nakt_fed.at_sites import judged_at_sites
 from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
@@ -56,9 +57,16 @@ class Run:
         return run_tests.test_sets(self.study, self.folder)
 
     @property
-    def weights(self) -> dict[str, int]:
-        """w, over the sites that have answered."""
-        return site_weights(self.study.fusion, {name: self.cards[name] for name in self.round.active})
+    def counted(self) -> list[str]:
+        """The sites in the pseudo masks: those that have answered all, and if the study says so what others had answered
+        before they went away."""
+        unfinished = self.round.away if self.study.round.unfinished == "use" else []
+        partly = pictures_answered(self.transferal.masks, [name for name in unfinished if name in self.cards])
+        return [name for name in self.sites.names if name in self.round.active or name in partly]
+
+    def weights(self, names: list[str]) -> dict[str, int]:
+        """w, over these sites."""
+        return site_weights(self.study.fusion, {name: self.cards[name] for name in names})
 
     def predict(self) -> None:
         """Teachers ready; every site answers the transferal set and the test sets. When all have, none is asked again."""
@@ -67,30 +75,39 @@ class Run:
         for names in self.sites.arrivals():
             self._ask(names)
         self.round.miss(name for name in self.sites.names if name not in self.cards)
-        kept: Any = {"cards": self.cards, "overlaps": self.round.overlaps, "set_aside": self.round.set_aside}
-        self.transferal.masks.group.attrs["round"] = kept
+        told, marks = self.round, self.transferal.masks.group.attrs
+        self.cards = self._known_cards()
+        kept: Any = {"cards": self.cards, "overlaps": told.overlaps, "set_aside": told.set_aside, "away": told.away}
+        marks["round"] = kept
 
     def _ask(self, names: list[str]) -> None:
         with self.stage("teachers"):
             self.cards |= self.round.prepare(names)
         with self.stage("pictures"):
             everything = [self.transferal, *self.tests.values()]
+        self.transferal.masks.group.attrs["cards"] = self._known_cards()  # of one that never comes back too
         with self.stage("masks"):
             for shared in everything:
                 self.round.ask(shared, names)
+
+    def _known_cards(self) -> Any:
+        """Also of sites that have answered in an earlier start only."""
+        earlier: Any = self.transferal.masks.group.attrs.get("cards", {})
+        return {**earlier, **self.cards}
 
     def _recall(self) -> bool:
         """Who took part when an earlier start had every answer: what comes after must not change with who is there today."""
         kept: Any = self.transferal.masks.group.attrs.get("round") if (self.folder / "manifest.json").exists() else None
         if kept:
             self.cards, self.round.overlaps, self.round.set_aside = kept["cards"], kept["overlaps"], kept["set_aside"]
+            self.round.away = kept.get("away", [])
         return bool(kept)
 
     def fuse_and_filter(self) -> None:
         """masks.zarr/pseudo and filter.csv, then pseudo.zarr with what is kept."""
-        soft = not all(self.cards[name]["binary"] for name in self.round.active)
         with self.stage("fusion"):
-            annotation = Annotation(self.study, self.folder, self.transferal, self.weights, soft)
+            sites = sites_of_chunks(self.transferal.masks, self.counted, self.study.fusion, self.cards)
+            annotation = Annotation(self.study, self.folder, self.transferal, sites)
             annotation.annotate()
             annotation.collect(self._pseudo)
 
@@ -155,7 +172,7 @@ class Run:
     def evaluate(self) -> None:
         """results.json, and report.html from it."""
         with self.stage("evaluation"):
-            dice = run_tests.all_dice(self.study, self.folder, self.tests, self.weights)
+            dice = run_tests.all_dice(self.study, self.folder, self.tests, self.weights(self.round.active))
             at_sites = self._judged() if self.study.round.judge_student else {}
         write_results(self, dice, at_sites)
         from nakt_fed.report import write_report  # plotting is slow to import and not needed before

@@ -81,7 +81,7 @@ class Fold:
             site = self.sites[line["site"]]
             site.bytes_out += int(line["bytes_out"])
             site.bytes_back += int(line["bytes_back"])
-            if line["kind"] == "offer" and line["set"] == "transferal":
+            if (line["kind"], line["set"], line["outcome"]) == ("offer", "transferal", "ok"):
                 site.offered = str(line["time"])
             if line["outcome"] != "ok" and line.get("reason") not in NO_ERROR:
                 site.fail(self._told(line["time"], line.get("reason") or line["outcome"]))

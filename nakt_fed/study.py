@@ -138,13 +138,14 @@ class TestSpec(Part):
 
 class RoundSpec(Part):
     """The exchange with the sites: pictures per message, how lossy the masks may be, how long to wait, how many sites must stay,
-    and whether they are asked to judge the student on their private pictures."""
+    whether what a site had answered before it went away is used, and whether sites are asked to judge the student."""
 
     chunk: int = Field(default=64, ge=1, le=4096)
     near: int = Field(default=0, ge=0, le=8)
     in_flight: int = Field(default=2, ge=1, le=64)
     site_timeout: float = Field(default=43200, gt=0)
     min_sites: int | None = Field(default=None, ge=1)
+    unfinished: Literal["drop", "use"] = "drop"
     judge_student: bool = False
 
 

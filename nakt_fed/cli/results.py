@@ -30,10 +30,19 @@ def print_results(run: Path, console: Console | None = None) -> None:
         console.print("\nDice at the sites, on private pictures that nobody else can use, mean ± std in %")
         console.print(at_sites_table(results["at_sites"]))
     shared, back = results["transferal"], size(results["bytes"]["back"])
-    lines = [f"! without site {site}: {reason}" for site, reason in results["set_aside"].items()]
+    lines = [f"! without site {site}{_used(results, site)}: {why}" for site, why in results["set_aside"].items()]
     lines.append(f"{shared['kept']} of {many(shared['images'], 'transferal picture')} kept; {back} of masks came back")
     lines.append(f"report: {run / 'report.html'}")
     console.print("\n".join(lines), soft_wrap=True, markup=False)
+
+
+def _used(results: dict[str, Any], site: str) -> str:
+    """What had come of a site that was set aside."""
+    count = results.get("answered", {}).get(site, 0)
+    if not count:
+        return ""
+    used = "used" if site in results["weights"] else "not used"
+    return f" ({count} of {many(results['transferal']['images'], 'picture')} answered, {used})"
 
 
 def dice_table(dice: dict[str, Any], tests: list[str]) -> Table:

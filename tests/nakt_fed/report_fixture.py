@@ -246,6 +246,7 @@ def _results(
             "excluded": {"few_targets": rules.count("few_targets"), "high_entropy": rules.count("high_entropy")},
         },
         "weights": {site: weight / 65536 for site, weight in fixed_point(dict.fromkeys(kind.sites, 1.0)).items()},
+        "answered": dict.fromkeys(kind.sites, len(verdicts)),
         "dice": table,
         "at_sites": {
             kind.sites[0]: {

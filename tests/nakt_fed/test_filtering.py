@@ -123,6 +123,7 @@ def test_alpha_scales_with_the_area(size: int, alpha: float) -> None:
             N=st.integers(0, 2**22),
             E=st.none() | st.integers(0, 8_000_000).map(lambda bits: bits / 1e6),
             rule=st.sampled_from(["", "few_targets", "high_entropy"]),
+            sites=st.none() | st.integers(1, 99),
         )
     )
 )
@@ -135,13 +136,18 @@ def test_file_round_trip(tmp_path_factory: pytest.TempPathFactory, verdicts: lis
 
 def test_file_as_other_tools_see_it(tmp_path: Path) -> None:
     path = tmp_path / "filter.csv"
-    write_filter([Verdict("organ/1", 300, 1.5, ""), Verdict("organ/1~000", 3, None, "few_targets")], path)
+    write_filter([Verdict("organ/1", 300, 1.5, ""), Verdict("organ/1~000", 3, None, "few_targets", 2)], path)
     assert path.read_text().splitlines() == [
-        "id,N,E,kept,rule",
-        "organ/1,300,1.500000,1,",
-        "organ/1~000,3,,0,few_targets",
+        "id,N,E,kept,rule,sites",
+        "organ/1,300,1.500000,1,,",
+        "organ/1~000,3,,0,few_targets,2",
     ]
     assert [entry.name for entry in tmp_path.iterdir()] == ["filter.csv"], "no half-written file is left"
+
+
+def test_a_file_of_an_older_run_is_read(tmp_path: Path) -> None:
+    (tmp_path / "filter.csv").write_text("id,N,E,kept,rule\norgan/1,300,1.500000,1,\n")
+    assert read_filter(tmp_path / "filter.csv") == [Verdict("organ/1", 300, 1.5, "")]
 
 
 def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:

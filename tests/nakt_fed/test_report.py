@@ -352,6 +352,20 @@ def test_study_site_and_reason_are_escaped(tmp_path: Path) -> None:
     assert f"Site {evil} was set aside" in Page(html).text
 
 
+@pytest.mark.parametrize(("weight", "told"), [(0.2, "these answers count, with a weight of 0.200"), (None, "not used")])
+def test_what_had_come_of_a_site_that_went_away(tmp_path: Path, weight: float | None, told: str) -> None:
+    run = build_run(tmp_path, SMALL)
+
+    def edit(results: dict[str, Any]) -> None:
+        results["set_aside"], results["answered"]["eve"] = {"eve": "unreachable"}, 5
+        results["weights"] |= {"eve": weight} if weight else {}
+
+    change(run, edit)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "It had answered 5 of the" in text
+    assert told in text
+
+
 # missing parts
 
 

@@ -42,6 +42,7 @@ def test_top_level(results: dict[str, Any]) -> None:
         "version",
         "at_sites",
         "set_aside",
+        "answered",
         "filter",
         "fedavg_bytes",
         "overlaps",
@@ -125,6 +126,7 @@ def test_transferal_counts_are_those_of_the_filter_file(whole: Path, results: di
     assert results["filter"] == {"enabled": True, "alpha": 0.0, "beta": 8.0, "image_size": 32}
     assert results["overlaps"] == {"ann": 0, "bob": 0}
     assert results["set_aside"] == {}
+    assert results["answered"] == {"ann": 14, "bob": 14}
 
 
 def test_bytes_are_the_sums_of_the_ledger(whole: Path, results: dict[str, Any]) -> None:

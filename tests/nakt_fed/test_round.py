@@ -339,6 +339,29 @@ def test_the_ledger_tells_failures(folders: Path, ready: Path, tmp_path: Path) -
     assert all(("reason" in line) == (line["outcome"] != "ok") for line in lines)
 
 
+@pytest.mark.parametrize("outcome", ["failed", "rejected"])
+def test_the_ledger_tells_of_an_offer_that_was_not_accepted(
+    folders: Path, ready: Path, tmp_path: Path, outcome: str
+) -> None:
+    change = refuse("too_many_pictures") if outcome == "failed" else BAD_REPLIES["no meta"][0]
+    asking, _, _ = asked(folders, ready, tmp_path, tamper=only("bob", "offer", change))
+    [line] = [line for line in Ledger(tmp_path / "ledger.jsonl").lines() if line["site"] == "bob"]
+    assert (line["kind"], line["outcome"], line["reason"]) == ("offer", outcome, asking.set_aside["bob"])
+
+
+def test_a_chunk_that_is_asked_for_many_times_is_sent_once(folders: Path, ready: Path, tmp_path: Path) -> None:
+    greedy = only("bob", "offer", lambda r: replace(r, meta={**r.meta, "missing": [1] * 1000 + [0] * 1000}))
+    _, _, sites = asked(folders, ready, tmp_path, tamper=greedy)
+    assert count(sites)["bob"]["pictures"] == 2
+
+
+def test_a_reason_is_short_and_printable_whatever_the_site_says(folders: Path, ready: Path, tmp_path: Path) -> None:
+    loud = Reply(False, {"reason": "\x1b[2J" + "x" * 10**6, "reference": "\n" * 10**6})
+    asking, _, _ = asked(folders, ready, tmp_path, tamper=only("bob", "masks", lambda r: loud))
+    assert len(asking.set_aside["bob"]) < 300
+    assert asking.set_aside["bob"].isprintable()
+
+
 def test_a_ledger_line_that_was_cut_is_passed_over(folders: Path, ready: Path, tmp_path: Path) -> None:
     """By a full disk or a kill; the line after it is whole again."""
     asked(folders, ready, tmp_path)
@@ -371,7 +394,7 @@ FIVE_PIXELS, MEDIAN_BITS = 5 * 144, 6.05
 def test_order_chunks_and_lateness_change_nothing(folders: Path, tmp_path: Path) -> None:
     """Byte for byte: the pseudo masks, and filter.csv, in which all three outcomes occur."""
     expected = fused(folders, tmp_path / "plain")
-    assert {line.rsplit(b",", 1)[1] for line in expected[1].splitlines()[1:]} == {b"", b"few_targets", b"high_entropy"}
+    assert {line.rsplit(b",", 2)[1] for line in expected[1].splitlines()[1:]} == {b"", b"few_targets", b"high_entropy"}
     others: dict[str, dict[str, Any]] = {
         "shuffled": {"order": 1},
         "shuffled otherwise": {"order": 2},
