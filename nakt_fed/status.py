@@ -82,7 +82,7 @@ class RunReader:
             return "failed" if self.fold.end.message else "done"
         if time.time() - written(self.folder) > SILENT_SECONDS and is_held(self.folder) is False:
             return "stopped"
-        return "running" if self.fold.last else "starting"
+        return "running" if self.fold.begun else "starting"
 
     def _stages(self, state: str) -> Iterator[Stage]:
         words = {"done": "done", "begins": "now" if state == "running" else "cut"}

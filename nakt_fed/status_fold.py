@@ -61,6 +61,7 @@ class Fold:
         self.seconds: dict[str, float] = {}
         self.stage = ""
         self.first = self.last = ""
+        self.begun = False  # a note may come from whoever starts it
         self.end: Told | None = None  # without words when it is done
         self.warnings: list[Told] = []
 
@@ -71,6 +72,7 @@ class Fold:
         if event.get("kind") == "start" or (self.end and event.get("kind") not in ("done", "error")):
             self._start(event)  # somebody goes on with it
         self.first, self.last = self.first or time, time
+        self.begun = self.begun or event.get("kind") != "note"
         if show:
             with suppress(KeyError, TypeError, ValueError):  # an event of another version of nakt-fed
                 show(event)

@@ -36,9 +36,14 @@ def read_reply(text: str, blob: bytes) -> Reply:
 
 def _object(text: str, what: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
+        value = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:  # nested too deeply, a number too long to read
         raise AnswerError(f"expected a {what} in JSON; got {text[:40]!r} ({error})") from None
     if not isinstance(value, dict):
         raise AnswerError(f"expected a {what} as a JSON object; got {type(value).__name__}")
     return value
+
+
+def _no_number(name: str) -> None:
+    """Python reads NaN and Infinity, which are no JSON, and could not be passed on."""
+    raise ValueError(f"{name} is no number")

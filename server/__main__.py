@@ -4,7 +4,6 @@ import argparse
 import shutil
 import sys
 import tempfile
-import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -14,17 +13,13 @@ from nakt_fed.cli.guarded import guarded_work, stop_by_signal
 from nakt_fed.cli.results import print_results
 from nakt_fed.cli.words import any_letters
 from nakt_fed.errors import RunError
-from nakt_fed.events import end_of, follow
-from nakt_fed.status_files import is_held
+from nakt_fed.events import EventLog, end_of, follow
 from nakt_fed.study_file import load_federated
 
 from .client import Client
 from .kit import Kit, load_kit
 from .stopped import stop_process
-
-COMPLETED, FINISHED = "finished:completed", "finished"  # Flower's words
-ASK_SECONDS = 15.0  # between two looks whether the run still goes on; each starts a process
-ALONE_SECONDS = 3.0  # that nobody works in the run folder: it was killed, which Flower notices only after a minute
+from .watch import COMPLETED, Watch
 
 
 def main() -> None:
@@ -69,12 +64,13 @@ def _follow(run: Path, kit: Kit, client: Client) -> None:
     start = end_of(events)
     settings = {"study": str(run / "study.toml"), "run-dir": str(run), "federation": str(kit.folder)}
     run_id = client.start(settings)
-    watch = _Watch(client, run_id, run)
+    EventLog(events).emit("note", message=f"Flower starts the run's process (its run {run_id})")
+    watch = Watch(client, run_id, run)
     try:
         with Display() as display:
             for event in follow(events, watch.over, start):
                 error = str(event.get("message", "")) if event["kind"] == "error" else error
-                watch.told_end = event["kind"] in ("error", "done")
+                watch.saw(event["kind"])
                 display(event)
     except KeyboardInterrupt:
         with suppress(RunError):  # the SuperLink may be away just now
@@ -82,38 +78,7 @@ def _follow(run: Path, kit: Kit, client: Client) -> None:
         stop_process(run)
         raise
     if watch.status != COMPLETED:
-        raise RunError(
-            error or f"the run ended in Flower as {watch.status!r}; see the log {kit.state / 'superexec.log'}"
-        )
-
-
-class _Watch:
-    """Whether the run is over. Flower is asked now and then, because a coordinator that was killed tells nothing."""
-
-    def __init__(self, client: Client, run_id: int, run: Path) -> None:
-        self.client, self.run_id, self.run = client, run_id, run
-        self.told_end, self.status = False, ""
-        self._asked = time.monotonic()
-        self._held: float | None = None
-
-    def over(self) -> bool:
-        if self.told_end or time.monotonic() - self._asked > ASK_SECONDS:
-            self.status = self.client.status(self.run_id)
-            self._asked = time.monotonic()
-        if not self.told_end and not self.status.startswith(FINISHED) and self._is_killed():
-            self.status = f"{FINISHED}:killed"
-        return self.status.startswith(FINISHED)
-
-    def _is_killed(self) -> bool:
-        """Whether the process that worked in the run folder is gone without a word."""
-        held, now = is_held(self.run), time.monotonic()
-        if held:
-            self._held = now
-        if held is not False or self._held is None or now - self._held < ALONE_SECONDS:
-            return False
-        with suppress(RunError):  # else a run that is resumed would find Flower busy with this one
-            self.client.stop(self.run_id)
-        return True
+        raise RunError(error or watch.why(kit.state / "superexec.log"))
 
 
 if __name__ == "__main__":

@@ -23,13 +23,13 @@ log = logging.getLogger("flwr")
 def query(message: Message, context: Context) -> Message:
     """One handler for every kind. An exception stays at the site; only a reference number leaves it."""
     try:
-        reply = answer(read(message), context)
+        return Message(content(answer(read(message), context)), reply_to=message)
     except Exception:
         reference = secrets.token_hex(4)
         log.exception("request failed, reference %s", reference)
         text = f"the site could not answer; its log tells why, reference {reference}"
         reply = Reply(False, {"reason": "internal", "message": text, "reference": reference})
-    return Message(content(reply), reply_to=message)
+        return Message(content(reply), reply_to=message)
 
 
 for _kind in KINDS:

@@ -24,7 +24,7 @@ def request_frame(request: Request) -> bytes:
 def read_request_frame(data: bytes) -> Request:
     """The other end of `request_frame`. Raises AnswerError: not such a frame, or of an unknown kind."""
     head, blob = _parts(data, "kind", "text")
-    return _read(read_request, head["kind"], head["text"], blob)
+    return read_request(head["kind"], head["text"], blob)
 
 
 def reply_frame(reply: Reply) -> bytes:
@@ -35,7 +35,7 @@ def reply_frame(reply: Reply) -> bytes:
 def read_reply_frame(data: bytes) -> Reply:
     """The other end of `reply_frame`. Raises AnswerError: not such a frame."""
     head, blob = _parts(data, "text")
-    return _read(read_reply, head["text"], blob)
+    return read_reply(head["text"], blob)
 
 
 def _frame(head: dict[str, str], blob: bytes) -> bytes:
@@ -48,15 +48,15 @@ def _parts(data: bytes, *texts: str) -> tuple[dict[str, Any], bytes]:
     end = LENGTH.size + (LENGTH.unpack_from(data)[0] if len(data) >= LENGTH.size else 0)
     if not LENGTH.size < end <= min(len(data), LONGEST_HEAD):
         raise AnswerError(f"expected a frame with a head of at most {LONGEST_HEAD} bytes; got {len(data)} other bytes")
-    head = _read(json.loads, data[LENGTH.size : end])
+    head = _head(data[LENGTH.size : end])
     if not (isinstance(head, dict) and all(isinstance(head.get(name), str) for name in texts)):
         raise AnswerError(f"expected a frame whose head holds {', '.join(texts)}; got another head")
     return head, data[end:]
 
 
-def _read(read: Any, *arguments: Any) -> Any:
+def _head(data: bytes) -> Any:
     """JSON from outside may be nested too deeply, or hold a number too long to read."""
     try:
-        return read(*arguments)
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise error if isinstance(error, AnswerError) else AnswerError(f"not readable: {error}") from None
+        raise AnswerError(f"not readable: {error}") from None

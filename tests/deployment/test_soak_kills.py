@@ -53,7 +53,9 @@ def test_the_coordinators_app_killed_twenty_times(federation: Federation, proces
     oracle = oracle_of(federation, "twenty", **tables)
     dice, coordinator, running = random.Random(7), processes["coordinator"], federation.run(study)
     run, resumed = running.folder, 0
-    wait_for((run / "events.jsonl").exists, 60, "the first event")  # before it there is nothing to resume
+    wait_for(
+        lambda: running.events("start"), 60, "the first event"
+    )  # who dies before it is noticed by Flower alone, late
     for _ in range(KILLS):
         wait_for(lambda: coordinator.find("flwr-serverapp"), 90, "the app")
         federation.look()

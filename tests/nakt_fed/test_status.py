@@ -160,6 +160,8 @@ def test_starting_then_running_then_done(tmp_path: Path) -> None:
     story = Story(tmp_path / "run", "ann")
     reader = RunReader(story.folder)
     assert reader.read().state == "starting"
+    story.raw(kind="note", message="Flower starts the run's process")
+    assert reader.read().state == "starting"
     story.stage("masks", 12.0)
     assert (reader.read().state, reader.read().stage) == ("running", "")
     story.finish()

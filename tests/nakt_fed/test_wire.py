@@ -42,7 +42,15 @@ def test_a_request_that_is_none(kind: str, text: str, message: str) -> None:
         read_request(kind, text, b"")
 
 
-@pytest.mark.parametrize("text", ["x", "3", "{}", '{"ok": true}', '{"ok": 1, "meta": {}}', '{"ok": true, "meta": []}'])
+HOSTILE = {
+    "nested too deeply": '{"ok": true, "meta": {"a": ' + "[" * 100_000,
+    "a number too long to read": '{"ok": true, "meta": {"a": ' + "9" * 5000 + "}}",
+    "not a number": '{"ok": true, "meta": {"a": NaN}}',
+}
+NONE = ["x", "3", "{}", '{"ok": true}', '{"ok": 1, "meta": {}}', '{"ok": true, "meta": []}']
+
+
+@pytest.mark.parametrize("text", [*NONE, *HOSTILE.values()], ids=[*NONE, *HOSTILE])
 def test_a_reply_that_is_none(text: str) -> None:
     with pytest.raises(AnswerError):
         read_reply(text, b"")

@@ -9,6 +9,7 @@ from server import grid as grid_module
 from server.grid import FlowerSites, find_sites
 from server.presence import Presence
 from sites.app import content, read
+from tests.nakt_fed.test_wire import HOSTILE
 from tests.server.fake_grid import FakeGrid, Node, offline
 
 
@@ -108,7 +109,7 @@ def test_a_node_that_goes_away_in_the_middle() -> None:
     assert [done.reply.ok for done in stream] == [True, False, False]
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '{"ok": 1, "meta": {}}', '{"ok": true}', None])
+@pytest.mark.parametrize("text", ["no json", "[]", '{"ok": 1, "meta": {}}', '{"ok": true}', None, *HOSTILE.values()])
 def test_an_answer_that_is_no_reply(text: str | None) -> None:
     def answer(message: Message) -> Message:
         good = content(Reply(True))

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from nakt_fed.errors import RunError
+from nakt_fed.events import follow
 from nakt_fed.status_files import is_held
-from server import __main__ as main_module
-from server.__main__ import _Watch
+from server import watch as watch_module
 from server.stopped import FILE, stop_process
+from server.watch import Watch
 
 ROOT = Path(__file__).parents[2]
 WORK = """
@@ -78,9 +79,9 @@ def test_what_was_told_to_an_earlier_process_is_forgotten(tmp_path: Path) -> Non
 def test_a_killed_process_is_noticed_and_the_run_ended_in_flower(
     tmp_path: Path, work: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch, away: bool
 ) -> None:
-    monkeypatch.setattr(main_module, "ALONE_SECONDS", 0.2)
+    monkeypatch.setattr(watch_module, "ALONE_SECONDS", 0.2)
     flower = Flower(away)
-    watch = _Watch(flower, 5, tmp_path)  # type: ignore[arg-type]
+    watch = Watch(flower, 5, tmp_path)  # type: ignore[arg-type]
     assert not watch.over()
     work.kill()
     work.wait()
@@ -91,6 +92,36 @@ def test_a_killed_process_is_noticed_and_the_run_ended_in_flower(
 
 
 def test_a_run_that_nobody_works_on_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(main_module, "ALONE_SECONDS", 0.0)
+    monkeypatch.setattr(watch_module, "ALONE_SECONDS", 0.0)
     (tmp_path / ".lock").touch()
-    assert not _Watch(Flower(), 5, tmp_path).over()  # type: ignore[arg-type]
+    assert not Watch(Flower(), 5, tmp_path).over()  # type: ignore[arg-type]
+
+
+def notes(run: Path) -> list[str]:
+    return [event["message"] for event in follow(run / "events.jsonl", lambda: True)]
+
+
+def test_while_nothing_has_begun_it_says_so_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "WORD_SECONDS", 0.05)
+    watch = Watch(Flower(), 5, tmp_path)  # type: ignore[arg-type]
+    watch.saw("note")  # its own
+    for _ in range(4):
+        assert not watch.over()
+        time.sleep(0.06)
+    said = notes(tmp_path)
+    assert 2 <= len(said) <= 4
+    assert all("the run has not begun" in words for words in said)
+    watch.saw("start")
+    time.sleep(0.06)
+    assert not watch.over()
+    assert notes(tmp_path) == said
+
+
+def test_why_it_ended_when_it_said_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Watch(Flower(), 5, tmp_path)  # type: ignore[arg-type]
+    watch.status = "finished:failed"
+    assert "ended before it had begun (in Flower: 'finished:failed'); see the log x.log" in watch.why(Path("x.log"))
+    watch.saw("stage")
+    assert watch.why(Path("x.log")) == "the run ended in Flower as 'finished:failed'; see the log x.log"
+    monkeypatch.setattr(watch_module, "LEAST_FREE", 2**62)
+    assert watch.why(Path("x.log")) == f"the disk is full, the run is in {tmp_path}; free some space, then resume"

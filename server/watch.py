@@ -1,0 +1,77 @@
+"""Whether a run between hospitals is over, as seen from `nakt run`, which only watches the run's own process."""
+
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from nakt_fed.errors import RunError
+from nakt_fed.events import EventLog
+from nakt_fed.status_files import is_held
+
+from .client import Client
+
+FINISHED, COMPLETED = "finished", "finished:completed"  # Flower's words
+ASK_SECONDS = 15.0  # between two looks whether the run still goes on; each starts a process
+ALONE_SECONDS = 3.0  # that nobody works in the run folder: it was killed, which Flower notices only after a minute
+WORD_SECONDS = 20.0  # between two lines while nothing has begun
+LEAST_FREE = 64 * 1024  # bytes; with less on its disk a run cannot even say why it ended
+
+
+class Watch:
+    """Flower is asked now and then, because a run that was killed tells nothing. `status` is its last answer.
+
+    `begun`: the run's process has said something; `told_end`: it has said that it is over.
+    """
+
+    def __init__(self, client: Client, run_id: int, run: Path) -> None:
+        self.client, self.run_id, self.run = client, run_id, run
+        self.begun, self.told_end, self.status = False, False, ""
+        self._began = self._asked = self._said = time.monotonic()
+        self._held: float | None = None
+
+    def saw(self, kind: str) -> None:
+        """An event of this kind came."""
+        self.begun = self.begun or kind != "note"
+        self.told_end = kind in ("error", "done")
+
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        if self.told_end or time.monotonic() - self._asked > ASK_SECONDS:
+            self.status = self.client.status(self.run_id)
+            self._asked = time.monotonic()
+        if not self.told_end and not self.status.startswith(FINISHED) and self._is_killed():
+            self.status = f"{FINISHED}:killed"
+        if not self.begun and not self.status.startswith(FINISHED):
+            self._say_that_it_waits()
+        return self.status.startswith(FINISHED)
+
+    def _is_killed(self) -> bool:
+        """Whether the process that worked in the run folder is gone without a word."""
+        held, now = is_held(self.run), time.monotonic()
+        if held:
+            self._held = now
+        if held is not False or self._held is None or now - self._held < ALONE_SECONDS:
+            return False
+        with suppress(RunError):  # else a run that is resumed would find Flower busy with this one
+            self.client.stop(self.run_id)
+        return True
+
+    def _say_that_it_waits(self) -> None:
+        now = time.monotonic()
+        if now - self._said < WORD_SECONDS:
+            return
+        self._said = now
+        EventLog(self.run / "events.jsonl").emit(
+            "note",
+            message=f"the run has not begun for {now - self._began:.0f} s; Flower says {self.status or 'nothing'!r} "
+            "(it notices a process that died within about two minutes)",
+        )
+
+    def why(self, log: Path) -> str:
+        """Why it ended, when it said nothing itself; `log` is where Flower's words are."""
+        if shutil.disk_usage(self.run).free < LEAST_FREE:
+            return f"the disk is full, the run is in {self.run}; free some space, then resume"
+        if not self.begun:
+            return f"the run's process ended before it had begun (in Flower: {self.status!r}); see the log {log}"
+        return f"the run ended in Flower as {self.status!r}; see the log {log}"
