@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from nakt_fed.filtering import read_filter
 from tests.deployment.compare import assert_same_masks, oracle_of, stored
 from tests.deployment.federation import Federation
 from tests.deployment.running import Running, Started, answered
+from tests.reference.fusion import integer_mean
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -37,12 +39,22 @@ def away_for_good(federation: Federation, **round_: object) -> Running:
     return running
 
 
-def test_the_run_goes_on_without_a_site_that_never_comes_back(federation: Federation) -> None:
-    running = away_for_good(federation, min_sites=1)
+@pytest.mark.parametrize("unfinished", ["drop", "use"])
+def test_the_run_goes_on_without_a_site_that_never_comes_back(federation: Federation, unfinished: str) -> None:
+    """What it had answered is used or not, as the study says."""
+    running = away_for_good(federation, min_sites=1, unfinished=unfinished)
     running.wait_for_fusion(240)
     assert running.end() == 130
     masks = stored(running.folder)
-    np.testing.assert_array_equal(masks["pseudo"], masks["masks/ann"])  # the mean of one
+    both = [2 * chunk + row for site, _, chunk in running.answered() if site == "bob" for row in (0, 1)]
+    assert 0 < len(both) < 16
+    expected = masks["masks/ann"].copy()  # the mean of one
+    if unfinished == "use":
+        halves = {"ann": 32768, "bob": 32768}
+        expected[both] = integer_mean({name: masks[f"masks/{name}"][both] for name in halves}, halves)
+    np.testing.assert_array_equal(masks["pseudo"], expected)
+    told = [verdict.sites for verdict in read_filter(running.folder / "filter.csv")]
+    assert told == [2 if unfinished == "use" and row in both else 1 for row in range(16)]
     [warning] = running.events("warning")
     assert "site bob is set aside" in warning["message"]
 
