@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from nakt_fed.errors import AnswerError
@@ -121,5 +122,6 @@ def _refusal(reason: str, message: str) -> Reply:
 
 
 def say(text: str) -> None:
-    """No private name, no path, no picture's id."""
-    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    """No private name, no path, no picture's id. A log that cannot be written, on a full disk, is no reason not to answer."""
+    with suppress(OSError):
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}", file=sys.stderr, flush=True)

@@ -1,3 +1,4 @@
+import io
 import os
 import signal
 import socket
@@ -392,3 +393,9 @@ def test_what_cannot_work_is_said_without_a_traceback(tmp_path: Path) -> None:
         assert process.wait(60) == 1
         assert process.stderr
         assert process.stderr.read().startswith("error: checkpoint ")
+
+
+def test_a_log_on_a_full_disk_silences_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    with os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb", buffering=0) as full:
+        monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(full, write_through=True))
+        desk_module.say("masks ok 0.1 s")
