@@ -26,10 +26,10 @@ MOST_LETTERS = 100
 
 
 class OfferAnswer(BaseModel):
-    """What a site that accepts a manifest says: the chunks of originals it lacks, and how many pictures it knows already."""
+    """What a site that accepts a manifest says: the chunks of originals it lacks, and how many pictures it knows already, unless it keeps that."""
 
     missing: list[Annotated[int, Field(ge=0)]]
-    overlap: int = Field(ge=0, lt=2**31)
+    overlap: int | None = Field(default=None, ge=0, lt=2**31)
 
 
 def is_away(reply: Reply) -> bool:

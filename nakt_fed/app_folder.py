@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,11 +25,25 @@ def become(module: str, *arguments: str) -> NoReturn:
     Raises:
         RunError: the applications are not where they belong.
     """
+    command, environment = _started(module)
+    sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # a Ctrl-C while it loads waits until it can say how to resume
+    os.execve(sys.executable, [*command, *arguments], environment)
+
+
+@cache
+def app_sha256() -> str:
+    """Of the Flower bundle that the coordinator's side of this nakt-fed sends to sites. Raises RunError: none can be made."""
+    command, environment = _started("server.fab")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RunError(f"the app's SHA-256 could not be found: {done.stderr.strip().rpartition(chr(10))[2]}")
+    return done.stdout.strip()
+
+
+def _started(module: str) -> tuple[list[str], dict[str, str]]:
     apps = app_folder()
     if not (apps / module.partition(".")[0]).is_dir():
         raise RunError(f"the applications are not in {apps}; install nakt-fed again")
     paths = [str(apps), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    sys.stdout.flush()
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # a Ctrl-C while it loads waits until it can say how to resume
-    os.execve(sys.executable, [sys.executable, "-P", "-m", module, *arguments], environment)
+    return [sys.executable, "-P", "-m", module], {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

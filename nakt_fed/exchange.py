@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate"]
+Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate", "app"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Request:
     pictures  blob: coded pictures of the offered set, meta `indices`: the site keeps them (views need them again)
     masks     meta `set`, `manifest`, `indices`: answer with the teacher's soft masks
     evaluate  blob: a student (safetensors), meta `network`: its Dice and the teacher's on the private pictures
+    app       blob: a Flower bundle; asked by the site's own SuperNode: may it run here
     """
 
     kind: Kind

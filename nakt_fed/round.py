@@ -88,7 +88,7 @@ class Round:
                 self._drop(done.site, shared.name, in_words(error), is_away(done.reply))
                 continue
             missing[done.site] = lacking(answer, shared)
-            if shared.name == "transferal":
+            if shared.name == "transferal" and answer.overlap is not None:
                 self.overlaps[done.site] = answer.overlap
             self.ledger.write(done, shared.name, None, len(shared.manifest), "ok")
         return missing

@@ -1,6 +1,7 @@
 """Orders: what a coordinator asks of a site, signed with its key (Ed25519), so that no relay can ask for more."""
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -12,18 +13,28 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from nakt_fed.errors import RunError
+from nakt_fed.exchange import Request
 
-Sign = Callable[[dict[str, Any]], dict[str, str]]
-"""An order becomes what is added to a request's meta: `order` (its JSON text) and `signature` (base64)."""
+Sign = Callable[[str, Request], dict[str, str]]
+"""A site's name and a request become the meta that is sent in its place: `order` (JSON text) and `signature` (base64).
+
+The order is the whole request: kind, site, run, issued (UTC), meta, and the blob's SHA-256.
+"""
+Now = Callable[[], datetime]
 
 
-def signer(key_file: Path, run: str) -> Sign:
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def signer(key_file: Path, run: str, now: Now = utc_now) -> Sign:
     """Sign orders of one run with the coordinator's private key. Raises RunError: no such key."""
     key = _load(key_file, load_pem_private_key, Ed25519PrivateKey, password=None)
 
-    def sign(order: dict[str, Any]) -> dict[str, str]:
-        issued = datetime.now(UTC).isoformat(timespec="seconds")
-        text = json.dumps({**order, "run": run, "issued": issued}, sort_keys=True, allow_nan=False)
+    def sign(site: str, request: Request) -> dict[str, str]:
+        about = {"kind": request.kind, "site": site, "run": run, "issued": now().isoformat(timespec="seconds")}
+        order = {**about, "meta": request.meta, "blob": hashlib.sha256(request.blob).hexdigest()}
+        text = json.dumps(order, sort_keys=True, allow_nan=False)
         return {"order": text, "signature": base64.b64encode(key.sign(text.encode())).decode()}
 
     return sign

@@ -4,6 +4,7 @@ import re
 
 WAITS = {
     "not_approved": ("waiting for approval", "Someone at {site} has to approve this run: nakt site approve SITE_FILE {run}"),
+    "app_not_approved": ("does not run this app", "Someone at {site} has to compare policy.apps in its site file with `nakt coordinator app`"),
     "quota": ("has answered enough for today", "It goes on tomorrow (UTC), or with a higher pictures_per_day in its site file"),
     "busy": ("busy", "It works on another request and is asked again in a moment"),
     "no_service": ("teacher service is down", "Someone at {site} has to start it: nakt site start"),
@@ -15,6 +16,8 @@ REASONS = {
     "bad_answer": "its answer was no usable set of masks",
     "not_signed": "it trusts another coordinator key: compare coordinator.pub there with the one of the coordinator's kit",
     "wrong_order": "it refused an order that does not fit the request: run the same nakt-fed there and here",
+    "wrong_site": "it has another name in its site.toml than in the federation file: site.name has to be the same",
+    "stale_order": "its clock and the coordinator's differ, or an order was held up: check the clocks of both machines",
     "expired": "its policy's end date is past: the hospital has to set a later one",
     "too_many_pictures": "its policy allows fewer pictures in one set: ask for fewer, or the hospital raises pictures_per_set",
     "disk_full": "the site's disk is full",

@@ -10,14 +10,14 @@ from flwr.serverapp import Grid, ServerApp
 import nakt_fed
 from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.events import EventLog
-from nakt_fed.exchange import Request, Sites
+from nakt_fed.exchange import Sites
 from nakt_fed.resume import only_one
-from nakt_fed.signing import Sign, signer
+from nakt_fed.signing import signer
 from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.study import Study
 from nakt_fed.study_file import dump_study, load_study
 
-from .grid import FlowerSites, find_sites
+from .grid import FlowerSites, find_sites, with_meta
 from .kit import Kit, load_kit
 from .presence import Presence
 from .stopped import obey_stop
@@ -56,7 +56,7 @@ def run_on(grid: Grid, study: Study, run: Path) -> None:
     extra = {"run": str(run)}
     nodes = find_sites(grid, study.site_names, FIND_SECONDS, extra)
     presence = Presence(study.site_names, lambda: nodes, 0.0)
-    sites = FlowerSites(grid, presence, study.round.in_flight, study.round.site_timeout, lambda request: extra)
+    sites = FlowerSites(grid, presence, study.round.in_flight, study.round.site_timeout, with_meta(extra))
     _carry_out(study, run, sites)
 
 
@@ -75,9 +75,7 @@ def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None
             study.site_names, lambda: connected(grid, names), study.round.site_timeout, EventLog(run / "events.jsonl")
         )
         sign = signer(kit.signing_key, run.name)
-        sites = FlowerSites(
-            grid, presence, study.round.in_flight, MESSAGE_SECONDS, lambda request: order(request, sign)
-        )
+        sites = FlowerSites(grid, presence, study.round.in_flight, MESSAGE_SECONDS, sign)
         _carry_out(study, run, Witnessed(sites, Receipts(run / FILE), run.name))
 
 
@@ -92,12 +90,6 @@ def _carry_out(study: Study, run: Path, sites: Sites) -> None:
 def connected(grid: Grid, names: Mapping[bytes, str]) -> dict[str, int]:
     """The sites that are online, with their nodes, by the key that each was registered with; never by what they say."""
     return {names[node.public_key]: node.node_id for node in grid.get_nodes() if node.public_key in names}
-
-
-def order(request: Request, sign: Sign) -> dict[str, str]:
-    """What the coordinator signs of a request: the offer of a picture set, the evaluation of a student."""
-    keys = {"offer": ("set", "chunk", "manifest", "pictures"), "evaluate": ("student",)}.get(request.kind)
-    return sign({"kind": request.kind, **{key: request.meta[key] for key in keys}}) if keys else {}
 
 
 def study_path(name: str) -> Path:

@@ -17,8 +17,9 @@ from nakt_fed.wire import read_reply, request_text
 from .presence import PAUSES, Presence
 
 Record = Callable[[bytes], ArrayRecord]
-Stamp = Callable[[Request], Mapping[str, Any]]
+Stamp = Callable[[str, Request], Mapping[str, Any]]
 
+INVALID_FAB = 7  # Flower's code for a bundle that a site has not approved
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2  # seconds between two looks for replies
 SHARED_BLOBS = 8  # records kept so that sites which are asked the same thing at about the same time share one
 
@@ -32,6 +33,9 @@ def read_message(message: Message) -> Reply:
     """The site's reply, or why there is none: Flower's own error, or an answer that is no reply of ours."""
     if message.has_error():
         error = message.error
+        if error.code == INVALID_FAB:
+            text = "the site does not run this coordinator's app: compare `nakt coordinator app` with policy.apps there"
+            return Reply(False, {"reason": "app_not_approved", "message": text})
         return unreachable(f"Flower error {error.code}: {(error.reason or 'no reason given').strip()[:300]}")
     try:
         content = message.content
@@ -42,6 +46,11 @@ def read_message(message: Message) -> Reply:
 
 def unreachable(message: str) -> Reply:
     return Reply(False, {"reason": "unreachable", "message": message})
+
+
+def with_meta(extra: Mapping[str, Any]) -> Stamp:
+    """The request's own meta, and this."""
+    return lambda site, request: {**extra, **request.meta}
 
 
 @dataclass(frozen=True)
@@ -75,8 +84,9 @@ class _Line:
 class FlowerSites:
     """`Sites` over a Grid. `in_flight` messages per site at most; `ttl` seconds until Flower gives a message up.
 
-    `stamp` gives what goes into the meta of a message but is no part of the Request: the simulation's run folder, or the
-    coordinator's signature. A site that is away or busy is asked again when it is back; a lost one counts as unreachable.
+    `stamp` gives the meta of a message, anew each time it is sent: the coordinator's signed order, or the request's own
+    meta with the simulation's run folder. A site that is away or busy is asked again when it is back; a lost one counts as
+    unreachable.
     """
 
     def __init__(self, grid: Grid, presence: Presence, in_flight: int, ttl: float, stamp: Stamp) -> None:
@@ -146,16 +156,16 @@ class FlowerSites:
                 return
             if node is None:
                 yield Exchange(site, request, unreachable(f"no answer for {self._presence.patience:.0f} s"), 0.0)
-            elif message_id := self._push(node, request, record(request.blob)):
+            elif message_id := self._push(site, node, request, record(request.blob)):
                 sent[message_id] = _Sent(site, request, time.monotonic())
                 line.in_flight += 1
             else:
                 self._presence.failed(site, "unreachable")
                 line.again.appendleft(request)
 
-    def _push(self, node: int, request: Request, blob: ArrayRecord) -> str:
+    def _push(self, site: str, node: int, request: Request, blob: ArrayRecord) -> str:
         """The message's id; empty when Flower does not know the node any more."""
-        text = request_text(Request(request.kind, {**self._stamp(request), **request.meta}))
+        text = request_text(Request(request.kind, dict(self._stamp(site, request))))
         content = RecordDict({"meta": ConfigRecord({"json": text}), "blob": blob})
         ids = list(self._grid.push_messages([Message(content, node, f"query.{request.kind}", ttl=self._ttl)]))
         return ids[0] if ids and ids[0] else ""
@@ -187,7 +197,7 @@ def find_sites(grid: Grid, expected: list[str], deadline: float, extra: Mapping[
 
 def _say_hello(grid: Grid, nodes: list[int], ttl: float, extra: Mapping[str, Any]) -> Iterator[tuple[int, Reply]]:
     known = {str(node): node for node in nodes}
-    anyone = FlowerSites(grid, Presence(list(known), lambda: known, 0.0), 1, ttl, lambda request: extra)
+    anyone = FlowerSites(grid, Presence(list(known), lambda: known, 0.0), 1, ttl, with_meta(extra))
     for exchange in anyone.exchange({name: iter([Request("hello")]) for name in anyone.names}):
         yield int(exchange.site), exchange.reply
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from nakt_fed.app_folder import become
+from nakt_fed.app_folder import app_sha256, become
 from nakt_fed.cli.site_records import receipts
 
 
@@ -26,3 +26,9 @@ def start(kit: Path, direct: bool) -> None:
     and whoever reaches it can start runs. With --direct there is no proxy: only where every site is trusted.
     """
     become("server.coordinator", str(kit.resolve()), *(["--direct"] if direct else []))
+
+
+@coordinator.command()
+def app() -> None:
+    """Print the SHA-256 of the app that runs of this machine send to the sites: each has it in policy.apps of its site.toml."""
+    click.echo(app_sha256())

@@ -10,6 +10,7 @@ COMMANDS = {
     "check": ("nakt_fed.cli.site", "Say whether this site could take part, and what it would answer."),
     "start": ("nakt_fed.cli.site", "Start the teacher service and the SuperNode, and keep both alive."),
     "serve": ("nakt_fed.cli.site", "Start the teacher service alone, for a user of its own."),
+    "supernode": ("nakt_fed.cli.site", "Start the SuperNode alone, for a user of its own."),
     "approve": ("nakt_fed.cli.site_records", "Let this site answer a run."),
     "approvals": ("nakt_fed.cli.site_records", "Which runs wait for an approval, and which have one."),
     "receipts": ("nakt_fed.cli.site_records", "The log of everything that was asked of this site."),
@@ -79,3 +80,24 @@ def serve(site_file: Path) -> None:
     from nakt_fed.site.serve import serve_site
 
     serve_site(file)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("socket")
+@click.argument("flower", nargs=-1, type=click.UNPROCESSED, metavar="OPTIONS-OF-FLOWER-SUPERNODE...")
+def supernode(socket: str, flower: tuple[str, ...]) -> None:
+    """Start Flower's SuperNode alone; the teacher service at SOCKET says which apps may run (policy.apps).
+
+    Its user needs to read no file of the teacher's. The folder FLWR_HOME has to be its own.
+    """
+    import os
+
+    from nakt_fed.errors import RunError
+    from nakt_fed.site.supervise import guarded_supernode
+
+    if not os.environ.get("FLWR_HOME"):
+        raise RunError(
+            "FLWR_HOME is not set; name a folder that the SuperNode's user owns, as in nakt-supernode.service"
+        )
+    command = [*guarded_supernode(socket), *flower]
+    os.execv(command[0], command)

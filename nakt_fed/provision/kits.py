@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from nakt_fed.app_folder import app_sha256
 from nakt_fed.provision import certificates, keys
 from nakt_fed.provision.edits import add_site
 from nakt_fed.provision.federation_file import FederationFile, load_federation
@@ -50,6 +51,7 @@ def provision(
         StudyError: the federation file cannot be used.
         ProvisionError: what is needed has been taken out of the kits folder.
         KeyFileError: a key in it was damaged.
+        RunError: the app's SHA-256, which goes into the site files, cannot be found.
     """
     load_federation(path)
     path, root = path.expanduser().resolve(), root.expanduser().resolve()
@@ -125,7 +127,7 @@ def _site(made: Made, federation: FederationFile, name: str) -> None:
     made.file(f"{name}/site.pub", public)
     made.file(f"{name}/ca.crt", _authority_certificate(made))
     made.file(f"{name}/coordinator.pub", _needed(made.read("authority/coordinator.pub"), "authority/coordinator.pub"))
-    fill(made, name, SITE, federation=federation, role="site", name=name)
+    fill(made, name, SITE, federation=federation, role="site", name=name, app=app_sha256())
     made.once(at_coordinator, lambda: public, PUBLIC)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nakt_fed import __version__
+from nakt_fed.app_folder import app_sha256
 from nakt_fed.cli.words import many, size
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.site.check_keys import check_authority, check_coordinator_key, check_site_key
@@ -32,6 +34,7 @@ def check_site(file: SiteFile, *, offline: bool = False) -> Iterator[Finding]:
     yield _finding("orders", lambda: check_coordinator_key(at.public_key))
     if not offline:
         yield _finding("coordinator", lambda: check_line(at.address, at.root_certificates))
+    yield _finding("app", lambda: _app(file))
     yield _finding("teacher", lambda: _teacher(file))
     count: list[int] = []
     yield _finding("pictures", lambda: _pictures(file, count))
@@ -50,6 +53,16 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
         return Finding(name, False, f"{error.strerror}: {error.filename}; check the path and its permissions")
     except Exception as error:  # a network of the site's own may raise anything
         return Finding(name, False, f"{type(error).__name__}: {error}; mend what it names")
+
+
+def _app(file: SiteFile) -> str:
+    """Whether the app of the same nakt-fed may run. Raises RunError: it may not."""
+    own = app_sha256()
+    if own not in file.policy.apps:
+        at_all = "" if file.policy.apps else "; policy.apps is empty, so none runs"
+        text = f"the app of nakt-fed {__version__} is not approved{at_all}"
+        raise RunError(f'{text}; if the coordinator has the same version, set policy.apps = ["{own}"]')
+    return f"the app of nakt-fed {__version__} may run here: {own}"
 
 
 def _teacher(file: SiteFile) -> str:

@@ -3,21 +3,19 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from nakt_fed.errors import DataError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
+from nakt_fed.signing import Now, utc_now
 from nakt_fed.site.approvals import FOLDER, Approvals
 from nakt_fed.site.cache import Handler
 from nakt_fed.site.gate_state import Offers
-from nakt_fed.site.orders import EvaluateOrder, OfferOrder, Refusal, failed, read_order
+from nakt_fed.site.orders import SAME, Refusal, failed, opened, read_offer
 from nakt_fed.site.quota import Quota
 from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.site.site_file import SiteFile
-
-SAME = "run the same nakt-fed on both sides"
 
 
 @dataclass
@@ -29,8 +27,8 @@ class About:
     manifest: str = ""
     pictures: int = 0
 
-    def tell(self, run: str, picture_set: str = "", manifest: str = "", pictures: int = 0) -> None:
-        self.run, self.picture_set, self.manifest, self.pictures = run, picture_set, manifest, pictures
+    def tell(self, picture_set: str, manifest: str, pictures: int = 0) -> None:
+        self.picture_set, self.manifest, self.pictures = picture_set, manifest, pictures
 
 
 class Gate:
@@ -39,8 +37,9 @@ class Gate:
     What it has to remember lies in the site's own folder: a service that is killed and started again goes on.
     """
 
-    def __init__(self, file: SiteFile, inner: Handler, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, file: SiteFile, inner: Handler, now: Now = utc_now) -> None:
         self.folder, self.policy, self.inner, self.now = file.site.folder, file.policy, inner, now
+        self.site = file.site.name
         self.coordinator, self.key = file.coordinator.address, file.coordinator.public_key
         self.approvals, self.receipts = Approvals(self.folder), Receipts(self.folder / FILE)
         state = self.folder / FOLDER
@@ -77,15 +76,24 @@ class Gate:
             "pictures": self._pictures,
             "masks": self._masks,
             "evaluate": self._evaluate,
+            "app": self._app,
         }
 
     def _decided(self, request: Request, about: About) -> Reply:
         if request.kind not in self._kinds:
             raise Refusal("bad_request", f"this site does not know this kind of request; {SAME}")
+        if request.kind != "app":  # that is asked by this site's own SuperNode
+            request, about.run = opened(request, self.key, self.site, self.now())
         last = self.policy.expires
-        if last is not None and self.now().date() > last and request.kind != "hello":
+        if last is not None and self.now().date() > last and request.kind not in ("hello", "app"):
             raise Refusal("expired", f"this site answered until {last}; ask the hospital for a new date")
         return self._kinds[request.kind](request, about)
+
+    def _app(self, request: Request, about: About) -> Reply:
+        if hashlib.sha256(request.blob).hexdigest() not in self.policy.apps:
+            text = "this site runs no app but those in policy.apps of its site file; see `nakt coordinator app`"
+            raise Refusal("app_not_approved", text)
+        return Reply(True)
 
     def _pass(self, request: Request, about: About) -> Reply:
         return self.inner.handle(request)
@@ -97,21 +105,20 @@ class Gate:
         raise Refusal("not_approved", f"run {run} waits until the hospital's operator approves it (nakt site approve)")
 
     def _offer(self, request: Request, about: About) -> Reply:
-        order = read_order(request.meta, self.key, OfferOrder)
-        about.tell(order.run, order.set, order.manifest, order.pictures)
-        if order.pictures > self.policy.pictures_per_set:
+        offer = read_offer(request.meta)
+        about.tell(offer.set, offer.manifest, offer.pictures)
+        if offer.pictures > self.policy.pictures_per_set:
             most = self.policy.pictures_per_set
-            raise Refusal("too_many_pictures", f"{order.pictures} pictures in a set; this site answers at most {most}")
+            raise Refusal("too_many_pictures", f"{offer.pictures} pictures in a set; this site answers at most {most}")
         manifest = _manifest(request.blob)
-        asked = (request.meta.get("set"), request.meta.get("chunk"), manifest.sha256, len(manifest))
-        if asked != (order.set, order.chunk, order.manifest, order.pictures):
-            raise Refusal("wrong_order", "the signed order is about another manifest, set or chunk than the request")
-        self._approved(order.run, order.pictures, order.set)
+        if (manifest.sha256, len(manifest)) != (offer.manifest, offer.pictures):
+            raise Refusal("wrong_order", "the signed order is about another manifest than the one that came with it")
+        self._approved(about.run, offer.pictures, offer.set)
         reply = self.inner.handle(request)
-        if reply.ok:
-            counts = len(manifest), manifest.originals
-            self.offers.accept(order.manifest, order.set, order.run, order.chunk, *counts)
-        return reply
+        if not reply.ok:
+            return reply
+        self.offers.accept(offer.manifest, offer.set, offer.chunk, len(manifest), manifest.originals)
+        return Reply(True, coarse(reply.meta, manifest.originals, self.policy.min_pictures))
 
     def _offered(self, request: Request, about: About) -> dict[str, Any]:
         """The accepted offer that a request for pictures or masks is about."""
@@ -119,8 +126,8 @@ class Gate:
         offer = self.offers.find(name, picture_set)
         if offer is None:
             raise Refusal("not_offered", "this manifest was not offered to this site, or not accepted; offer it first")
-        about.tell(offer["run"], str(picture_set), str(name))
-        self._approved(offer["run"], offer["pictures"], str(picture_set))
+        about.tell(str(picture_set), str(name))
+        self._approved(about.run, offer["pictures"], str(picture_set))
         return offer
 
     def _pictures(self, request: Request, about: About) -> Reply:
@@ -143,21 +150,25 @@ class Gate:
         return reply
 
     def _evaluate(self, request: Request, about: About) -> Reply:
-        order = read_order(request.meta, self.key, EvaluateOrder)
-        about.tell(order.run)
+        student = hashlib.sha256(request.blob).hexdigest()
         if not self.policy.evaluate_student:
             raise Refusal("no_evaluation", "this site's policy does not let a student be evaluated here")
-        if hashlib.sha256(request.blob).hexdigest() != order.student:
-            raise Refusal("wrong_order", "the signed order is about another student than the request")
-        self._approved(order.run, 0, "evaluation")
-        known = self.quota.student(order.student)
+        self._approved(about.run, 0, "evaluation")
+        known = self.quota.student(student)
         reply = Reply(True, known) if known else self.inner.handle(request)
         if not reply.ok:
             return reply
         if reply.meta["n"] < self.policy.min_evaluated:
             raise Refusal("too_few_images", "this site has too few annotated pictures to judge a student")
-        self.quota.answered(order.student, reply.meta)
+        self.quota.answered(student, reply.meta)
         return reply
+
+
+def coarse(meta: dict[str, Any], originals: int, least: int) -> dict[str, Any]:
+    """An accepted offer's answer, its overlap told so that it says little of any single picture: not at all of a set of
+    fewer than `least` pictures, and otherwise rounded down to a multiple of `least`."""
+    told = {key: value for key, value in meta.items() if key != "overlap"}
+    return told if originals < least else {**told, "overlap": meta["overlap"] // least * least}
 
 
 def _manifest(blob: bytes) -> Manifest:

@@ -39,23 +39,23 @@ class StateFile:
 
 
 class Offers:
-    """Accepted manifests by hash: {"pictures", "originals", "sets": {set: {"run", "chunk"}}, "answered": [[start, stop]]}."""
+    """Accepted manifests by hash: {"pictures", "originals", "sets": {set: {"chunk"}}, "answered": [[start, stop]]}."""
 
     def __init__(self, folder: Path) -> None:
         self.file = StateFile(folder / "offers.json")
         self._lock = Lock()
 
-    def accept(self, manifest: str, picture_set: str, run: str, chunk: int, pictures: int, originals: int) -> None:
+    def accept(self, manifest: str, picture_set: str, chunk: int, pictures: int, originals: int) -> None:
         """Remember an offer; what was answered of the same manifest before stays answered."""
         with self._lock:
             offers = self.file.read()
             entry = offers.setdefault(manifest, {"sets": {}, "answered": []})
             entry |= {"pictures": pictures, "originals": originals}
-            entry["sets"][picture_set] = {"run": run, "chunk": chunk}
+            entry["sets"][picture_set] = {"chunk": chunk}
             self.file.write(offers)
 
     def find(self, manifest: Any, picture_set: Any) -> dict[str, Any] | None:
-        """{"pictures", "originals", "run", "chunk"} of an accepted offer."""
+        """{"pictures", "originals", "chunk"} of an accepted offer."""
         if not (isinstance(manifest, str) and isinstance(picture_set, str)):
             return None
         entry = self.file.read().get(manifest)

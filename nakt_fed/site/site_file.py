@@ -42,10 +42,15 @@ class CoordinatorSpec(Part):
 
 
 class Policy(Part):
-    """What this site answers, whoever asks. The gate reads nothing else."""
+    """What this site answers, whoever asks. The gate reads nothing else.
 
+    `apps`: SHA-256 of the Flower bundles that may run here; empty, none may. `min_pictures`: see `gate.coarse`.
+    """
+
+    apps: tuple[Sha256, ...] = ()
     pictures_per_day: int = Field(default=20_000, ge=1)
     pictures_per_set: int = Field(default=20_000, ge=1)
+    min_pictures: int = Field(default=16, ge=1)
     answers: Literal["soft", "binary"] = "soft"
     evaluate_student: bool = False
     evaluations_per_day: int = Field(default=4, ge=1)

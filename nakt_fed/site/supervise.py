@@ -2,11 +2,11 @@
 
 import os
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nakt_fed.app_folder import app_folder
 from nakt_fed.errors import RunError
 from nakt_fed.flower_environment import direct, free_port, programs, quiet
 from nakt_fed.keep_alive import Kept, kept_alive
@@ -93,15 +93,23 @@ def supernode_command(file: SiteFile) -> list[str]:
     Raises:
         RunError: the socket's path holds letters that Flower cannot be told.
     """
-    service, at = str(file.socket), file.coordinator
+    at = file.coordinator
+    return [
+        *guarded_supernode(str(file.socket)),
+        *("--superlink", at.address, "--root-certificates", str(at.root_certificates)),
+        *("--auth-supernode-private-key", str(at.site_key), "--host", "127.0.0.1", "--port", "0"),
+    ]
+
+
+def guarded_supernode(service: str) -> list[str]:
+    """A SuperNode that runs what the teacher service at this socket approves; options of `flower-supernode` may follow.
+
+    Raises:
+        RunError: see `supernode_command`.
+    """
     if not service.isprintable() or set(service) & set("\"'\\"):
         raise RunError(f"Flower takes no path with quotes or backslashes: {service!r}; give another: [site] socket")
-    return [
-        str(Path(sysconfig.get_path("scripts"), "flower-supernode")),
-        *("--superlink", at.address, "--root-certificates", str(at.root_certificates)),
-        *("--auth-supernode-private-key", str(at.site_key), "--node-config", f'service="{service}"'),
-        *("--host", "127.0.0.1", "--port", "0"),
-    ]
+    return [sys.executable, "-P", str(app_folder() / "sites" / "guard.py"), service]
 
 
 def app_environment(home: Path, user: Mapping[str, str]) -> dict[str, str]:

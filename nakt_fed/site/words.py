@@ -1,5 +1,6 @@
 """A site's policy in plain sentences, for the operator and the security officer."""
 
+from nakt_fed.cli.words import many
 from nakt_fed.site.site_file import Policy, SiteFile
 
 
@@ -13,6 +14,7 @@ def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
     return [
         f"answers at most {policy.pictures_per_day:,} pictures a day, at most {policy.pictures_per_set:,} of them in one set, "
         f"for the coordinator whose key is in {key}",
+        _apps(policy),
         _approval(policy),
         _masks(file),
         *_evaluation(file, n_private),
@@ -21,6 +23,12 @@ def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
         "trained on and its Dice on validation pictures",
         f"answers until {policy.expires} (UTC), then refuses" if policy.expires else "answers without an end date",
     ]
+
+
+def _apps(policy: Policy) -> str:
+    if not policy.apps:
+        return "runs no app of the coordinator's, so nothing is answered: policy.apps is empty"
+    return f"runs an app of the coordinator's only if its SHA-256 is in policy.apps ({many(len(policy.apps), 'app')})"
 
 
 def _approval(policy: Policy) -> str:
@@ -52,4 +60,8 @@ def _evaluation(file: SiteFile, count: int | None) -> list[str]:
 def _known(file: SiteFile) -> list[str]:
     if file.private is None:
         return []
-    return ["says how many of the pictures that it is offered also lie among its private ones"]
+    least = file.policy.min_pictures
+    return [
+        f"says, of sets of at least {least} pictures, how many of them also lie among its private ones, rounded down to a multiple "
+        f"of {least}"
+    ]

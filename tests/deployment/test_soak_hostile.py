@@ -1,4 +1,4 @@
-"""A hostile app, submitted to the coordinator by who has its machine: what it gets at a hospital (the site's boundary is the service)."""
+"""A hostile app that a hospital has approved by mistake: what it gets there (the site's boundary is the service)."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from nakt_fed.site.relay import ask_service
 from nakt_fed.site.serve import is_answered
 from nakt_fed.site.site_file import load_site
 from nakt_fed.site.supervise import app_environment, supernode_command
-from tests.deployment.attack import AT_SITE, attack
+from tests.deployment.attack import AT_SITE, attack, hostile_sha256
 from tests.deployment.federation import Federation
 from tests.deployment.running import wait_for
 
@@ -30,11 +30,11 @@ TEACHER, NODE, GROUP = 60_001, 60_002, 60_003  # numbers that nobody has
 REFUSED = {
     "unsigned offer": "not_signed",
     "forged offer": "not_signed",
-    "pictures of no offer": "not_offered",
-    "masks of no offer": "not_offered",
+    "pictures of no offer": "not_signed",
+    "masks of no offer": "not_signed",
     "forged student": "not_signed",
     "too large": "too_large",
-    "a path for a set": "not_offered",
+    "a path for a set": "not_signed",
 }
 
 
@@ -42,8 +42,7 @@ def assert_refused(loot: dict[str, Any], site: Path) -> None:
     """Nothing unsigned was answered, the flood did not stop the service, and every request that was read left a receipt."""
     assert loot["asked"] == REFUSED
     assert not {name for name in loot["environment"] if "SECRET" in name}
-    reply = ask_service(load_site(site).socket, Request("hello"), 30)
-    assert (reply.ok, reply.meta["site"]) == (True, "ann")
+    assert ask_service(load_site(site).socket, Request("hello"), 30).meta["reason"] == "not_signed"
 
 
 def test_under_one_user_it_reads_files_but_the_service_answers_nothing_unsigned(
@@ -51,13 +50,14 @@ def test_under_one_user_it_reads_files_but_the_service_answers_nothing_unsigned(
 ) -> None:
     """Why the kit recommends two users: the app runs as whoever starts the SuperNode."""
     monkeypatch.setenv("HOSPITAL_SECRET", "not for the app")
-    with Federation(tmp_path / "f", names=("ann",)) as federation:
+    policy = {"ann": {"apps": [hostile_sha256(tmp_path)]}}
+    with Federation(tmp_path / "f", names=("ann",), policy=policy) as federation:
         federation.start_all()
         loot = attack(federation, federation.root / "ann")
         assert_refused(loot, federation.site("ann"))
         assert loot["weights"].endswith("bytes")
         done = federation.nakt("site", "receipts", "show", federation.site("ann"))
-        assert done.stdout.count("not_signed") == 3
+        assert done.stdout.count("not_signed") == 6
         assert federation.nakt("site", "receipts", "verify", federation.site("ann")).returncode == 0
 
 
@@ -118,7 +118,8 @@ def other_users_can_run_this_python() -> bool:
 def test_under_two_users_it_reads_nothing(open_folder: Path) -> None:
     if not other_users_can_run_this_python():
         pytest.skip("needs root, setpriv and a Python that other users can run")
-    with Federation(open_folder / "f", names=("ann",)) as federation:
+    policy = {"ann": {"apps": [hostile_sha256(open_folder)]}}
+    with Federation(open_folder / "f", names=("ann",), policy=policy) as federation:
         site = settle(federation, open_folder / "run")
         file = load_site(site)
         serve = [sys.executable, "-P", "-c", "from nakt_fed.cli import main; main()", "site", "serve", str(site)]

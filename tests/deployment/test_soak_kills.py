@@ -78,7 +78,7 @@ def test_a_supernode_killed_in_mid_run_comes_back(federation: Federation, proces
     running = federation.run(study)
     running.wait_for_answers(4)
     federation.look()
-    processes["bob"].kill("flower-supernode")
+    processes["bob"].kill("guard.py")
     finish(federation, running, oracle, 300)
     assert "SuperNode started again" in processes["bob"].said
     assert any((event["site"], event["state"]) == ("bob", "away") for event in running.events("presence"))

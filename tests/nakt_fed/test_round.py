@@ -175,7 +175,6 @@ def test_a_site_with_bad_answers_is_set_aside(folders: Path, ready: Path, tmp_pa
 BAD_OFFERS = [
     {},
     {"missing": "all", "overlap": 0},
-    {"missing": [0]},
     {"missing": [-1], "overlap": 0},
     {"missing": [0], "overlap": "x"},
 ]

@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from nakt_fed.errors import RunError
 from nakt_fed.exchange import Reply, Request
 from server import grid as grid_module
-from server.grid import FlowerSites, find_sites
+from server.grid import FlowerSites, find_sites, with_meta
 from server.presence import Presence
 from sites.app import content, read
 from tests.nakt_fed.test_wire import HOSTILE
@@ -38,7 +38,7 @@ def requests(count: int, taken: list[int] | None = None, blob: bytes = b"") -> I
 
 def sites(grid: FakeGrid, in_flight: int = 2, **extra: object) -> FlowerSites:
     presence = Presence(["a", "b"], lambda: {"a": 1, "b": 2}, 0.0)
-    return FlowerSites(grid, presence, in_flight, 60, lambda request: extra)
+    return FlowerSites(grid, presence, in_flight, 60, with_meta(extra))
 
 
 def test_request_and_reply_cross_unchanged() -> None:

@@ -10,7 +10,7 @@ from nakt_fed.events import EventLog, follow
 from nakt_fed.exchange import Exchange, Reply, Request
 from server import grid as grid_module
 from server import presence as presence_module
-from server.grid import FlowerSites
+from server.grid import FlowerSites, with_meta
 from server.presence import FAILURES, Presence
 from sites.app import content
 from tests.server.fake_grid import FakeGrid, Node, offline
@@ -28,7 +28,7 @@ def asked(
     grid: FakeGrid, here: Callable[[], Mapping[str, int]], patience: float, chunks: int = 3, log: EventLog | None = None
 ) -> list[Exchange]:
     """Both sites asked for their chunks, two in flight."""
-    sites = FlowerSites(grid, Presence(["a", "b"], here, patience, log), 2, 60, lambda request: {})
+    sites = FlowerSites(grid, Presence(["a", "b"], here, patience, log), 2, 60, with_meta({}))
     return list(sites.exchange({"a": requests(chunks), "b": requests(chunks)}))
 
 
@@ -71,7 +71,7 @@ def test_arrivals_come_in_groups_and_the_lost_ones_never() -> None:
     grid = FakeGrid({1: site("a"), 2: site("b")})
 
     def sites(here: Callable[[], Mapping[str, int]]) -> FlowerSites:
-        return FlowerSites(grid, Presence(["a", "b"], here, 20.0), 2, 60, lambda request: {})
+        return FlowerSites(grid, Presence(["a", "b"], here, 20.0), 2, 60, with_meta({}))
 
     assert list(sites(lambda: BOTH).arrivals()) == [["a", "b"]]
     assert list(sites(after(3, {"b": 2}, BOTH)).arrivals()) == [["b"], ["a"]]
@@ -137,5 +137,5 @@ def test_every_question_is_answered_once_whatever_happens() -> None:
 
 def test_nothing_is_asked_of_nobody() -> None:
     grid = FakeGrid({1: site("a")})
-    sites = FlowerSites(grid, Presence(["a"], lambda: {"a": 1}, 0.0), 2, 60, lambda request: {})
+    sites = FlowerSites(grid, Presence(["a"], lambda: {"a": 1}, 0.0), 2, 60, with_meta({}))
     assert list(sites.exchange({"a": iter(list[Request]())})) == []

@@ -17,7 +17,7 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.cache import Cached
 from nakt_fed.site.relay import ask_service
 from nakt_fed.study_file import dump_study, load_study
-from server.grid import FlowerSites, read_message
+from server.grid import FlowerSites, read_message, with_meta
 from server.presence import Presence
 from sites.app import app
 from tests.nakt_fed.site.desk import Echo, served
@@ -65,7 +65,7 @@ def node(partition: int | None, partitions: int = 2) -> Context:
 def ask(context: Context, request: Request, run: Path | str) -> Reply:
     grid = FakeGrid({5: lambda message: app(message, context)})
     presence = Presence(["x"], lambda: {"x": 5}, patience=0)
-    (done,) = FlowerSites(grid, presence, 1, 60, lambda request: {"run": str(run)}).exchange({"x": iter([request])})
+    (done,) = FlowerSites(grid, presence, 1, 60, with_meta({"run": str(run)})).exchange({"x": iter([request])})
     return done.reply
 
 

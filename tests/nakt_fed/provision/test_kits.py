@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from nakt_fed.errors import RunError
+from nakt_fed.exchange import Request
 from nakt_fed.provision import kits, made, revoke
 from nakt_fed.provision.certificates import AUTHORITY_DAYS, hosts_of, read_certificate
 from nakt_fed.provision.edits import remove_site
@@ -147,9 +148,9 @@ def test_flower_reads_a_sites_keys(make: Make, root: Path) -> None:
 def test_sites_believe_the_coordinators_orders(make: Make, root: Path) -> None:
     make()
     sign = signer(root / "coordinator" / "coordinator.key", "run-1")
-    order = verified(dict(sign({"kind": "offer"})), root / "hospital-2" / "coordinator.pub")
+    order = verified(dict(sign("hospital-2", Request("hello"))), root / "hospital-2" / "coordinator.pub")
     assert order
-    assert (order["kind"], order["run"]) == ("offer", "run-1")
+    assert (order["kind"], order["site"], order["run"]) == ("hello", "hospital-2", "run-1")
 
 
 def test_an_added_site_makes_its_kit_and_nothing_else(make: Make, root: Path, federation: Path) -> None:

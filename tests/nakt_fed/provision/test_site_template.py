@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from nakt_fed.app_folder import app_sha256
 from nakt_fed.errors import StudyError
 from nakt_fed.provision.kits import provision
 from nakt_fed.site.site_file import CoordinatorSpec, Policy, PrivateSpec, SiteFile, SiteSection, load_site
@@ -49,7 +50,7 @@ def test_it_loads_once_the_checkpoint_is_filled_in(kits: Path, text: str) -> Non
     for path in (file.coordinator.root_certificates, file.coordinator.public_key, file.coordinator.site_key):
         assert path.is_file()
         assert path.parent == home
-    assert file.policy == Policy()
+    assert file.policy == Policy(apps=(app_sha256(),))
 
 
 def test_it_loads_with_every_setting_in_use(kits: Path, text: str) -> None:

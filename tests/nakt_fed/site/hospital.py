@@ -1,6 +1,6 @@
 """A hospital for tests: its site file, its coordinator's key, its service behind the gate."""
 
-import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.exchange import Request
 from nakt_fed.manifest import Manifest
 from nakt_fed.service import TeacherService
-from nakt_fed.signing import Sign, signer
+from nakt_fed.signing import Now, Sign, signer, utc_now
 from nakt_fed.site.site_file import SiteFile
 from nakt_fed.teacher import TeacherCard
 from nakt_fed.toml_file import parse
@@ -61,38 +61,49 @@ def service_of(file: SiteFile, teacher: Answer = bright) -> TeacherService:
     return service
 
 
+def bare(request: Request) -> Request:
+    """What a signed request asks, as it is behind the gate."""
+    return Request(request.kind, json.loads(request.meta["order"])["meta"], request.blob)
+
+
 class Coordinator:
     """Asks about `count` pictures that are nobody's secret, with the key in a folder."""
 
-    def __init__(self, folder: Path, count: int = 10, seed: int = 0, run: str = RUN, key: str = "coordinator") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        count: int = 10,
+        seed: int = 0,
+        run: str = RUN,
+        key: str = "coordinator",
+        now: Now = utc_now,
+    ) -> None:
         self.pictures = synthetic_set(count, SIZE, seed).images
         ids = tuple(f"organ/{number}" for number in range(count))
         self.manifest = Manifest(ids, tuple(map(content_hash, self.pictures)), SIZE)
-        self.sign: Sign = signer(folder / f"{key}.key", run)
+        self.sign: Sign = signer(folder / f"{key}.key", run, now)
 
-    def order(self, **changes: Any) -> dict[str, Any]:
-        about = {"kind": "offer", "set": "transferal", "chunk": CHUNK, "manifest": self.manifest.sha256}
-        return {**about, "pictures": len(self.manifest), **changes}
+    def signed(self, request: Request, site: str = "ann") -> Request:
+        return Request(request.kind, dict(self.sign(site, request)), request.blob)
+
+    def hello(self) -> Request:
+        return self.signed(Request("hello"))
 
     def offer(self, picture_set: str = "transferal", chunk: int = CHUNK, **changes: Any) -> Request:
-        """`changes` are of the order alone."""
-        order = self.order(**{"set": picture_set, "chunk": chunk, **changes})
-        meta = {"set": picture_set, "chunk": chunk, **self.sign(order)}
-        return Request("offer", meta, self.manifest.to_json().encode())
+        about = {"set": picture_set, "chunk": chunk, "manifest": self.manifest.sha256, "pictures": len(self.manifest)}
+        return self.signed(Request("offer", {**about, **changes}, self.manifest.to_json().encode()))
 
     def send(self, chunk: int) -> Request:
         stack = np.asarray(self.pictures[chunk * CHUNK : (chunk + 1) * CHUNK])
-        return Request(
-            "pictures", {"set": "transferal", "manifest": self.manifest.sha256, "chunk": chunk}, encode(stack)
-        )
+        meta = {"set": "transferal", "manifest": self.manifest.sha256, "chunk": chunk}
+        return self.signed(Request("pictures", meta, encode(stack)))
 
     def ask(self, start: int, stop: int, **changes: Any) -> Request:
         meta = {"set": "transferal", "manifest": self.manifest.sha256, "range": [start, stop], "near": 0}
-        return Request("masks", {**meta, **changes})
+        return self.signed(Request("masks", {**meta, **changes}))
 
-    def judge(self, student: bytes, network: dict[str, Any], **changes: Any) -> Request:
-        order = {"kind": "evaluate", "student": hashlib.sha256(student).hexdigest(), **changes}
-        return Request("evaluate", {"network": network, **self.sign(order)}, student)
+    def judge(self, student: bytes, network: Any) -> Request:
+        return self.signed(Request("evaluate", {"network": network}, student))
 
     def everything(self) -> list[Request]:
         """Offer, pictures, masks, chunk by chunk."""

@@ -6,6 +6,7 @@ from typing import Any
 import tomli_w
 import torch
 
+from nakt_fed.app_folder import app_sha256
 from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.networks import build_network
@@ -36,7 +37,7 @@ def write_site(folder: Path, **tables: dict[str, Any]) -> Path:
             "public_key": "coordinator.pub",
             "site_key": "site.key",
         },
-        "policy": {"approval": "automatic", "pictures_per_set": 100},
+        "policy": {"approval": "automatic", "pictures_per_set": 100, "apps": [app_sha256()]},
     }
     for name, table in tables.items():
         raw[name] = {**raw[name], **table}

@@ -1,6 +1,7 @@
 """A student judged at a site, and what no request, however malformed, gets out of one."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.tiny import SIZE, dark
 COUNT = 12
 UNET = {"network": "unet", "width": 2}
 SECRET = "Erika-Mustermann"
+Ward = tuple[Gate, list[Request], Coordinator]
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +127,8 @@ def test_policy_and_order_come_first(home: Path, private: Path) -> None:
     gate = gate_of(home, private)
     assert outcome(gate.handle(Request("evaluate", {"network": UNET}, blob))) == "not_signed"
     assert outcome(gate.handle(Request("evaluate", good.meta, weights(5)))) == "wrong_order"
-    assert (
-        outcome(gate.handle(Request("evaluate", {**good.meta, **coordinator.sign(coordinator.order())}, blob)))
-        == "wrong_order"
-    )
+    other = coordinator.signed(Request("offer", {}, blob))
+    assert outcome(gate.handle(Request("evaluate", other.meta, blob))) == "wrong_order"
     assert outcome(gate_of(home, private, approval="by hand").handle(good)) == "not_approved"
 
 
@@ -203,12 +203,12 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-kinds = st.sampled_from(["hello", "prepare", "offer", "pictures", "masks", "evaluate"]) | st.text(max_size=8)
+kinds = st.sampled_from(["hello", "prepare", "offer", "pictures", "masks", "evaluate", "app"]) | st.text(max_size=8)
 keys = ["set", "manifest", "chunk", "range", "near", "indices", "order", "signature", "network", "run"]
 
 
 @pytest.fixture(scope="module")
-def ward(private: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Gate, list[Request]]:
+def ward(private: Path, tmp_path_factory: pytest.TempPathFactory) -> Ward:
     """A gate that has accepted an offer, and requests that are right. Its teacher fails with a patient's name."""
     home = tmp_path_factory.mktemp("home")
     write_key(home)
@@ -221,25 +221,29 @@ def ward(private: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Gate,
     requests = [*coordinator.everything(), coordinator.judge(weights(), UNET)]
     for request in requests[:4]:
         assert gate.handle(request).ok
-    return gate, requests
+    return gate, [coordinator.hello(), *requests], coordinator
 
 
-def malformed(data: st.DataObject, right: list[Request]) -> Request:
-    """A right request of which some parts are garbage, or garbage altogether."""
-    base = data.draw(st.sampled_from([*right, Request("hello")]))
-    meta = {**base.meta, **data.draw(st.dictionaries(st.sampled_from(keys), json_values, max_size=3))}
+def malformed(data: st.DataObject, right: list[Request], coordinator: Coordinator) -> Request:
+    """A right request of which some parts are garbage, or garbage altogether; spoilt before or after it was signed."""
+    base, before = data.draw(st.sampled_from(right)), data.draw(st.booleans())
+    meta = json.loads(base.meta["order"])["meta"] if before else base.meta
+    meta = {**meta, **data.draw(st.dictionaries(st.sampled_from(keys), json_values, max_size=3))}
     for key in data.draw(st.sets(st.sampled_from(keys), max_size=2)):
         meta.pop(key, None)
     kind, blob = data.draw(st.just(base.kind) | kinds), data.draw(st.just(base.blob) | st.binary(max_size=64))
-    return Request(kind, meta, blob)  # type: ignore[arg-type]
+    spoilt = Request(kind, meta, blob)  # type: ignore[arg-type]
+    with suppress(ValueError):  # a number that is none cannot be signed
+        return coordinator.signed(spoilt) if before else spoilt
+    return spoilt
 
 
-def nothing_leaks(ward: tuple[Gate, list[Request]], private: Path, data: st.DataObject) -> None:
+def nothing_leaks(ward: Ward, private: Path, data: st.DataObject) -> None:
     """Without waiting for the disk a thousand times."""
-    gate, right = ward
+    gate, right, coordinator = ward
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr("os.fsync", lambda file: None)
-        reply = gate.handle(malformed(data, right))
+        reply = gate.handle(malformed(data, right, coordinator))
     crossing = json.dumps([reply.ok, reply.meta]).encode() + reply.blob
     for word in (SECRET, "Erika", str(private), str(gate.folder), ".png", "Error", "Traceback", "site.toml", ".pub"):
         assert word.encode() not in crossing
@@ -249,19 +253,19 @@ def nothing_leaks(ward: tuple[Gate, list[Request]], private: Path, data: st.Data
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(data=st.data())
-def test_malformed_requests_get_nothing(ward: tuple[Gate, list[Request]], private: Path, data: st.DataObject) -> None:
+def test_malformed_requests_get_nothing(ward: Ward, private: Path, data: st.DataObject) -> None:
     nothing_leaks(ward, private, data)
 
 
 @pytest.mark.slow
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(data=st.data())
-def test_a_thousand_of_them_get_nothing(ward: tuple[Gate, list[Request]], private: Path, data: st.DataObject) -> None:
+def test_a_thousand_of_them_get_nothing(ward: Ward, private: Path, data: st.DataObject) -> None:
     nothing_leaks(ward, private, data)
 
 
-def test_after_all_that_the_receipts_hold(ward: tuple[Gate, list[Request]]) -> None:
-    gate, right = ward
+def test_after_all_that_the_receipts_hold(ward: Ward) -> None:
+    gate, right, _ = ward
     log = gate.folder / "receipts.jsonl"
     assert verify(log) == []
     assert SECRET.encode() not in log.read_bytes()

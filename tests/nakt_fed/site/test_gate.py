@@ -1,8 +1,10 @@
 """The policy gate in front of a real teacher service."""
 
+import hashlib
 import json
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Event, Thread
 from typing import Any
@@ -10,16 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nakt_fed.cli import site_records
 from nakt_fed.codec import decode
+from nakt_fed.data.pictures import content_hash
+from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.errors import RunError
 from nakt_fed.exchange import Reply, Request
+from nakt_fed.signing import signer
 from nakt_fed.site.approvals import Approvals
-from nakt_fed.site.gate import Gate
+from nakt_fed.site.gate import Gate, coarse
 from nakt_fed.site.receipts import Receipts, verify
 from nakt_fed.site.words import policy_in_words
 from tests.nakt_fed.site.hospital import CHUNK, RUN, Coordinator, service_of, site_file, write_key
+from tests.tiny import SIZE, bright
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -32,7 +40,12 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def coordinator(home: Path) -> Coordinator:
-    return Coordinator(home)
+    return coordinator_of(home)
+
+
+def coordinator_of(home: Path, now: datetime = NOON, **options: Any) -> Coordinator:
+    """Its clock is that of the site."""
+    return Coordinator(home, now=lambda: now, **options)
 
 
 def gate_of(home: Path, now: datetime = NOON, **policy: Any) -> Gate:
@@ -64,42 +77,125 @@ def test_a_signed_study_is_answered(home: Path, coordinator: Coordinator) -> Non
     np.testing.assert_array_equal(decode(replies[-1].blob, (2, 32, 32)), coordinator.pictures[8:])
 
 
-@pytest.mark.parametrize("spoil", ["none", "stranger", "altered", "garbage", "another kind"])
-def test_an_offer_that_the_coordinator_did_not_sign_is_refused(
-    home: Path, coordinator: Coordinator, spoil: str
+@pytest.mark.parametrize("kind", ["hello", "prepare", "offer", "pictures", "masks", "evaluate"])
+@pytest.mark.parametrize("spoil", ["none", "stranger", "altered", "garbage"])
+def test_what_the_coordinator_did_not_sign_is_refused(
+    home: Path, coordinator: Coordinator, spoil: str, kind: Any
 ) -> None:
     write_key(home, "stranger")
-    offer = coordinator.offer()
+    right = coordinator.signed(Request(kind, {"set": "transferal"}))
+    stranger = coordinator_of(home, key="stranger").signed(Request(kind, {"set": "transferal"}))
     changed = {
         "none": {"order": None, "signature": None},
-        "stranger": Coordinator(home, key="stranger").offer().meta,
-        "altered": {"order": offer.meta["order"].replace(RUN, "other")},
+        "stranger": stranger.meta,
+        "altered": {"order": right.meta["order"].replace(RUN, "other")},
         "garbage": {"signature": "ä" * 50},
-        "another kind": coordinator.sign({"kind": "evaluate", "student": "0" * 64}),
     }[spoil]
-    reply = gate_of(home).handle(Request("offer", {**offer.meta, **changed}, offer.blob))
-    refused(reply, "wrong_order" if spoil == "another kind" else "not_signed")
+    refused(gate_of(home).handle(Request(kind, {**right.meta, **changed})), "not_signed")
+
+
+@pytest.mark.parametrize("changes", [{"manifest": "0" * 64}, {"pictures": 9}], ids=str)
+def test_an_offer_of_another_manifest_than_it_says(
+    home: Path, coordinator: Coordinator, changes: dict[str, Any]
+) -> None:
+    refused(gate_of(home).handle(coordinator.offer(**changes)), "wrong_order")
+
+
+@pytest.mark.parametrize("changes", [{"pictures": True}, {"chunk": 0}, {"set": "a\x1b[2J"}, {"set": None}], ids=str)
+def test_an_offer_that_says_nonsense(home: Path, coordinator: Coordinator, changes: dict[str, Any]) -> None:
+    refused(gate_of(home).handle(coordinator.offer(**changes)), "bad_request")
+
+
+def test_an_order_serves_no_other_request(home: Path, coordinator: Coordinator) -> None:
+    gate, offer = gate_of(home), coordinator.offer()
+    refused(gate.handle(Request("offer", offer.meta, coordinator_of(home, seed=1).offer().blob)), "wrong_order")
+    refused(gate.handle(Request("evaluate", offer.meta, offer.blob)), "wrong_order")
+    refused(gate.handle(coordinator_of(home, run="a\x1b[2J").hello()), "wrong_order")
+
+
+def test_only_what_was_signed_counts(home: Path, coordinator: Coordinator) -> None:
+    """A relay may add words to a request, but they are not read."""
+    gate, right = sent(gate_of(home), coordinator), coordinator.ask(0, 2)
+    told = well(gate.handle(Request("masks", {**right.meta, "range": [2, 6], "manifest": "0" * 64})))
+    assert told.meta["range"] == [0, 2]
+
+
+def test_an_order_for_another_site_is_refused(home: Path, coordinator: Coordinator) -> None:
+    gate = gate_of(home)
+    for request in (Request("hello"), Request("prepare"), Request("masks", {"set": "transferal"})):
+        refused(gate.handle(coordinator.signed(request, site="bob")), "wrong_site")
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"set": "test-x"}, {"chunk": 5}, {"manifest": "0" * 64}, {"pictures": 9}, {"pictures": True}, {"run": "a\x1b[2J"}],
+    ("age", "fresh"),
+    [
+        (timedelta(minutes=-9), True),
+        (timedelta(minutes=119), True),
+        (timedelta(minutes=-11), False),
+        (timedelta(minutes=121), False),
+        (timedelta(days=400), False),
+    ],
     ids=str,
 )
-def test_an_order_about_something_else_is_refused(
-    home: Path, coordinator: Coordinator, changes: dict[str, Any]
-) -> None:
-    if run := changes.get("run"):
-        refused(gate_of(home).handle(Coordinator(home, run=run).offer()), "wrong_order")
-        return
-    order = coordinator.order(**changes)
-    meta = {"set": "transferal", "chunk": CHUNK, **coordinator.sign(order)}
-    refused(gate_of(home).handle(Request("offer", meta, coordinator.manifest.to_json().encode())), "wrong_order")
+def test_an_order_of_another_time_is_refused(home: Path, coordinator: Coordinator, age: timedelta, fresh: bool) -> None:
+    """Also one that was answered once, recorded and replayed."""
+    gate = sent(gate_of(home), coordinator)
+    replayed = coordinator_of(home, NOON - age).ask(0, 4)
+    reply = gate.handle(replayed)
+    if fresh:
+        well(reply)
+    else:
+        refused(reply, "stale_order")
+        assert "check the clocks" in reply.meta["message"]
 
 
-def test_an_order_serves_no_other_manifest(home: Path, coordinator: Coordinator) -> None:
-    other = Coordinator(home, seed=1)
-    refused(gate_of(home).handle(Request("offer", coordinator.offer().meta, other.offer().blob)), "wrong_order")
+def test_a_time_that_is_none(home: Path, coordinator: Coordinator) -> None:
+    class Never:
+        def isoformat(self, timespec: str) -> str:
+            return "now"
+
+    sign = signer(home / "coordinator.key", RUN, Never)  # type: ignore[arg-type]
+    refused(gate_of(home).handle(Request("hello", dict(sign("ann", Request("hello"))))), "wrong_order")
+
+
+def test_apps_that_may_run(home: Path) -> None:
+    """By the SHA-256 of the bundle; an empty list means none. Each question leaves a receipt with it."""
+    app = Request("app", {}, b"bundle")
+    digest = hashlib.sha256(b"bundle").hexdigest()
+    for apps in ([], ["0" * 64]):
+        refused(gate_of(home, apps=apps).handle(app), "app_not_approved")
+    gate = gate_of(home, apps=["0" * 64, digest], expires=date(2029, 12, 31))
+    well(gate.handle(app))
+    lines = list(Receipts(gate.folder / "receipts.jsonl").lines())
+    assert [line["outcome"] for line in lines] == ["app_not_approved", "app_not_approved", "ok"]
+    assert {(line["kind"], line["sha256_in"]) for line in lines} == {("app", digest)}
+
+
+@given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 50))
+def test_the_overlap_is_told_roughly_or_not_at_all(originals: int, overlap: int, least: int) -> None:
+    """One picture more or less in a small set changes nothing, and in a large one hardly ever."""
+    told = coarse({"missing": [], "overlap": overlap}, originals, least)
+    assert told.pop("missing") == []
+    if originals < least:
+        assert told == {}
+    else:
+        assert told["overlap"] % least == 0
+        assert 0 <= overlap - told["overlap"] < least
+
+
+def test_one_picture_that_is_ours_is_not_told(home: Path, tmp_path: Path) -> None:
+    """What a curious coordinator would ask: is this very picture yours, alone or among strangers."""
+    own = synthetic_set(20, SIZE, seed=9)
+    write_folder(own, tmp_path / "private")
+    file = site_file(home, tmp_path / "private")
+    gate = Gate(file, service_of(file), now=lambda: NOON)
+    alone, among, all_of_them = (coordinator_of(home, count=count) for count in (1, 20, 20))
+    for asks, ours in ((alone, 1), (among, 15), (all_of_them, 16)):
+        hashes = tuple(content_hash(picture) for picture in own.images[:ours]) + asks.manifest.hashes[ours:]
+        asks.manifest = replace(asks.manifest, hashes=hashes)
+    assert "overlap" not in well(gate.handle(alone.offer())).meta
+    assert well(gate.handle(among.offer())).meta["overlap"] == 0
+    assert well(gate.handle(all_of_them.offer())).meta["overlap"] == 16
 
 
 def test_a_set_of_too_many_pictures_is_refused(home: Path, coordinator: Coordinator) -> None:
@@ -111,8 +207,9 @@ def test_after_its_last_day_a_site_says_hello_only(home: Path, coordinator: Coor
     sent(gate_of(home), coordinator)
     well(gate_of(home, expires=date(2030, 1, 1)).handle(coordinator.ask(0, 4)))
     late = gate_of(home, expires=date(2029, 12, 31))
-    well(late.handle(Request("hello")))
-    for request in [coordinator.offer(), coordinator.send(0), coordinator.ask(4, 8), Request("prepare")]:
+    well(late.handle(coordinator.hello()))
+    prepare = coordinator.signed(Request("prepare"))
+    for request in [coordinator.offer(), coordinator.send(0), coordinator.ask(4, 8), prepare]:
         refused(late.handle(request), "expired")
 
 
@@ -128,7 +225,7 @@ def test_a_run_waits_for_its_approval(home: Path, coordinator: Coordinator) -> N
     assert approvals.waiting() == {}
     for request in coordinator.everything():
         well(gate.handle(request))
-    refused(gate.handle(Coordinator(home, run="another").offer()), "not_approved")
+    refused(gate.handle(coordinator_of(home, run="another").offer()), "not_approved")
 
 
 def test_a_withdrawn_run_is_refused_at_once(home: Path, coordinator: Coordinator) -> None:
@@ -145,7 +242,8 @@ def test_a_withdrawn_run_is_refused_at_once(home: Path, coordinator: Coordinator
 def test_only_accepted_manifests_are_answered(home: Path, coordinator: Coordinator) -> None:
     gate = gate_of(home)
     refused(gate.handle(coordinator.send(0)), "not_offered")
-    refused(gate.handle(Request("offer", coordinator.offer().meta, b"{}")), "bad_data")
+    about = {"set": "transferal", "chunk": CHUNK, "manifest": "0" * 64, "pictures": 1}
+    refused(gate.handle(coordinator.signed(Request("offer", about, b"{}"))), "bad_data")
     refused(gate.handle(coordinator.ask(0, 4)), "not_offered")
     sent(gate, coordinator)
     for changed in [{"set": "test-x"}, {"manifest": "0" * 64}, {"manifest": None}, {"manifest": [1]}]:
@@ -154,7 +252,7 @@ def test_only_accepted_manifests_are_answered(home: Path, coordinator: Coordinat
 
 def test_what_the_service_refuses_is_not_accepted(home: Path) -> None:
     """Chunks of 5,000 pictures: signed, but more than a service takes."""
-    gate, big = gate_of(home), Coordinator(home)
+    gate, big = gate_of(home), coordinator_of(home)
     refused(gate.handle(big.offer(chunk=5000)), "bad_data")
     refused(gate.handle(big.ask(0, 4)), "not_offered")
 
@@ -183,28 +281,31 @@ def test_the_days_pictures_are_counted_over_restarts(home: Path, coordinator: Co
     for part in [(0, 4), (3, 7)]:
         well(gate_of(home, pictures_per_day=8).handle(coordinator.ask(*part)))
     tomorrow = datetime(2030, 1, 2, 0, 0, 1, tzinfo=UTC)
-    well(gate_of(home, tomorrow, pictures_per_day=8).handle(coordinator.ask(6, 10)))
+    well(gate_of(home, tomorrow, pictures_per_day=8).handle(coordinator_of(home, tomorrow).ask(6, 10)))
     assert json.loads((home / "state/gate/day.json").read_text())["pictures"] == 2
 
 
 def test_a_manifest_offered_anew_stays_answered(home: Path, coordinator: Coordinator) -> None:
     gate = sent(gate_of(home, pictures_per_day=4), coordinator)
     well(gate.handle(coordinator.ask(0, 4)))
-    well(gate.handle(Coordinator(home, run="the next run").offer()))
+    well(gate.handle(coordinator_of(home, run="the next run").offer()))
     well(gate.handle(coordinator.ask(0, 4)))
 
 
 def test_an_answer_that_failed_is_not_counted(home: Path, coordinator: Coordinator) -> None:
     file = site_file(home, pictures_per_day=4)
-    sent(Gate(file, service_of(file)), coordinator)
-    refused(Gate(file, service_of(file, lambda x: x / 255 * np.nan)).handle(coordinator.ask(0, 4)), "bad_answer")
-    well(Gate(file, service_of(file)).handle(coordinator.ask(0, 4)))
+    good, bad = (
+        Gate(file, service_of(file, teacher), lambda: NOON) for teacher in (bright, lambda x: x / 255 * np.nan)
+    )
+    sent(good, coordinator)
+    refused(bad.handle(coordinator.ask(0, 4)), "bad_answer")
+    well(good.handle(coordinator.ask(0, 4)))
 
 
 def test_answers_at_the_same_time_do_not_exceed_the_quota(home: Path) -> None:
     """Two requests are inside the service together; there is room for one."""
-    coordinator, file, meet = Coordinator(home), site_file(home, pictures_per_day=4), Barrier(2)
-    sent(Gate(file, service_of(file)), coordinator)
+    coordinator, file, meet = coordinator_of(home), site_file(home, pictures_per_day=4), Barrier(2)
+    sent(Gate(file, service_of(file), lambda: NOON), coordinator)
     inside = Event()
 
     class Slow:
@@ -213,7 +314,7 @@ def test_answers_at_the_same_time_do_not_exceed_the_quota(home: Path) -> None:
             meet.wait(5)
             return Reply(True)
 
-    gate, replies = Gate(file, Slow()), []
+    gate, replies = Gate(file, Slow(), lambda: NOON), []
     first = Thread(target=lambda: replies.append(gate.handle(coordinator.ask(0, 4))))
     first.start()
     assert inside.wait(5)
@@ -231,7 +332,7 @@ def test_binary_masks_where_the_policy_says_so(home: Path, coordinator: Coordina
 
 def test_every_request_leaves_a_receipt(home: Path, coordinator: Coordinator) -> None:
     gate = gate_of(home)
-    requests = [Request("hello"), coordinator.ask(0, 4), *coordinator.everything(), Request("forget")]  # type: ignore[arg-type]
+    requests = [coordinator.hello(), coordinator.ask(0, 4), *coordinator.everything(), Request("forget")]  # type: ignore[arg-type]
     replies = [gate.handle(request) for request in requests]
     log = gate.folder / "receipts.jsonl"
     assert verify(log) == []
@@ -241,7 +342,7 @@ def test_every_request_leaves_a_receipt(home: Path, coordinator: Coordinator) ->
     assert [line["pictures"] for line in lines] == [0, 0, 10, 4, 4, 2, 4, 4, 2, 0]
     assert [line["bytes_in"] for line in lines] == [len(request.blob) for request in requests]
     assert [line["bytes_out"] for line in lines] == [len(reply.blob) for reply in replies]
-    assert {line["run"] for line in lines[2:-1]} == {RUN}
+    assert {line["run"] for line in lines[:-1]} == {RUN}
 
 
 def test_without_a_receipt_no_answer_leaves(home: Path, coordinator: Coordinator) -> None:

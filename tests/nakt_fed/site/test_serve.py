@@ -27,7 +27,7 @@ from nakt_fed.site.serve import LONGEST_PATH, is_answered, listening, serve_site
 from nakt_fed.site.site_file import load_site
 from nakt_fed.wire import KINDS
 from tests.nakt_fed.site.desk import Echo, served, wait_for
-from tests.nakt_fed.site.hospital import Coordinator
+from tests.nakt_fed.site.hospital import Coordinator, bare
 from tests.nakt_fed.site.kit import write_site
 
 ROOT = Path(__file__).parents[3]
@@ -356,7 +356,7 @@ def test_a_whole_site_answers_and_ends_with_0(tmp_path: Path) -> None:
         wait_for(lambda: is_answered(file.socket), 60)
         replies = [ask_service(file.socket, request, 30) for request in coordinator.everything()]
         assert [reply.meta for reply in replies if not reply.ok] == []
-        assert ask_service(file.socket, Request("masks", {"set": "x"}), 10).meta["reason"] == "not_offered"
+        assert ask_service(file.socket, coordinator.ask(0, 4, set="x"), 10).meta["reason"] == "not_offered"
         with pytest.raises(RunError, match="another process"):
             serve_site(file)
         process.terminate()
@@ -368,7 +368,7 @@ def test_a_whole_site_answers_and_ends_with_0(tmp_path: Path) -> None:
     assert not file.socket.exists()
     assert stat.S_IMODE(file.site.folder.stat().st_mode) == 0o700
     again = Cached(Echo(), file.site.folder / "cache", teacher_key(file))  # of a later process
-    assert again.handle(coordinator.ask(0, 4)) == replies[4]
+    assert again.handle(bare(coordinator.ask(0, 4))) == replies[4]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from nakt_fed.app_folder import app_sha256
 from nakt_fed.cli.site import check
 from nakt_fed.errors import RunError
 from nakt_fed.site import check_line as line_module
@@ -37,7 +38,7 @@ def findings(kit: Path) -> dict[str, Finding]:
 def test_a_good_kit(kit: Path) -> None:
     found = findings(kit)
     assert [finding for finding in found.values() if not finding.ok] == []
-    assert list(found) == ["authority", "site key", "orders", "teacher", "pictures", "disk", "socket", "policy"]
+    assert list(found) == ["authority", "site key", "orders", "app", "teacher", "pictures", "disk", "socket", "policy"]
     assert "fits its public half" in found["site key"].text
     assert found["teacher"].text.startswith("unet, 0.03 million parameters, ")
     assert "ms per picture of 32×32" in found["teacher"].text
@@ -85,6 +86,15 @@ def test_what_is_wrong_is_named_with_its_remedy(
     found = findings(kit)
     assert [finding.name for finding in found.values() if not finding.ok] == [name]
     assert words in found[name].text
+
+
+@pytest.mark.parametrize("apps", [[], ["0" * 64]])
+def test_an_app_that_is_not_approved(tmp_path: Path, apps: list[str]) -> None:
+    write_site(tmp_path, policy={"apps": apps})
+    found = findings(tmp_path)["app"]
+    assert not found.ok
+    assert ("policy.apps is empty, so none runs" in found.text) == (not apps)
+    assert found.text.endswith(f'set policy.apps = ["{app_sha256()}"]')
 
 
 def test_a_teacher_of_another_size_is_worth_a_note(kit: Path) -> None:

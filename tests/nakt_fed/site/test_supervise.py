@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from nakt_fed.errors import RunError
-from nakt_fed.exchange import Request
 from nakt_fed.processes import below
 from nakt_fed.site.relay import ask_service
 from nakt_fed.site.serve import is_answered
 from nakt_fed.site.site_file import SiteFile, load_site
 from nakt_fed.site.supervise import app_environment, start_site, supernode_command
 from tests.nakt_fed.site.desk import Echo, served, wait_for
+from tests.nakt_fed.site.hospital import Coordinator
 from tests.nakt_fed.site.kit import write_site
 from tests.watch import command, family, survivors
 
@@ -90,10 +90,10 @@ def test_both_run_what_dies_is_started_again_and_nothing_is_left(tmp_path: Path,
     with started(site) as running:
         running.wait("SuperNode dials 127.0.0.1:9")
         assert running.said[:2] == ["teacher service of ann is loading", "teacher service answers"]
-        assert ask_service(file.socket, Request("hello"), 10).meta["site"] == "ann"
+        assert ask_service(file.socket, Coordinator(tmp_path).hello(), 10).meta["site"] == "ann"
         running.kill("serve")
         running.wait("teacher service was ended by SIGKILL; it is started again in 0 s")
-        assert ask_service(file.socket, Request("hello"), 30).ok
+        assert ask_service(file.socket, Coordinator(tmp_path).hello(), 30).ok
         running.kill("stand-in")
         running.wait("SuperNode was ended by SIGKILL; it is started again in 1 s")
         running.wait("SuperNode started again")
@@ -142,10 +142,10 @@ def file_of(folder: Path, **site: object) -> SiteFile:
 
 def test_the_supernode_only_dials_out(tmp_path: Path) -> None:
     command = supernode_command(file_of(tmp_path, socket="so ck"))
-    assert command[0].endswith("flower-supernode")
+    assert command[2].endswith("sites/guard.py")
     assert command[command.index("--superlink") + 1] == "127.0.0.1:9"
     assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--node-config") + 1] == f'service="{tmp_path}/so ck"'
+    assert command[3] == f"{tmp_path}/so ck"
     assert "--insecure" not in command
 
 
