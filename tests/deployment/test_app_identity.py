@@ -25,7 +25,8 @@ def changed_app(home: Path, evidence: Path) -> Path:
     """Ours with one more line, which leaves a file as soon as the app is loaded."""
     home.mkdir()
     app = bundle(home, app_folder())
-    (app / "sites" / "__init__.py").write_text(f"open({str(evidence)!r}, 'w').close()\n")
+    module = app / "sites" / "app.py"  # not __init__.py: `flwr run` itself imports packages
+    module.write_text(f"open({str(evidence)!r}, 'w').close()\n{module.read_text()}")
     return app
 
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
+from pathlib import Path
 
 import pytest
 from flwr.app import Message
+from flwr.app.error import Error
+from flwr.common.constant import ErrorCode
 
 from nakt_fed.events import EventLog, follow
 from nakt_fed.exchange import Exchange, Reply, Request
@@ -139,3 +142,23 @@ def test_nothing_is_asked_of_nobody() -> None:
     grid = FakeGrid({1: site("a")})
     sites = FlowerSites(grid, Presence(["a"], lambda: {"a": 1}, 0.0), 2, 60, with_meta({}))
     assert list(sites.exchange({"a": iter(list[Request]())})) == []
+
+
+def test_what_is_asked_again_is_signed_anew_and_for_its_site() -> None:
+    """An order that was made before a long pause would be refused as stale."""
+    number = count()
+    grid = FakeGrid({1: failing(2, refusing("not_approved"), site("a"))})
+    presence = Presence(["a"], lambda: {"a": 1}, 1000)
+    sites = FlowerSites(grid, presence, 1, 60, lambda name, request: {"for": name, "stamp": next(number)})
+    (done,) = sites.exchange({"a": requests(1)})
+    assert done.reply.meta["asked"] == {"for": "a", "stamp": 2}
+    assert done.request.meta == {"chunk": 0}
+
+
+def test_an_app_that_flower_did_not_let_in_is_named_and_waited_for(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    refused = lambda message: Message(Error(ErrorCode.INVALID_FAB, "not verified"), reply_to=message)  # noqa: E731
+    grid = FakeGrid({1: failing(2, refused, site("a")), 2: site("b")})
+    done = asked(grid, lambda: BOTH, patience=1000, log=log)
+    assert sorted(chunks_of(done, "a")) == chunks_of(done, "b") == [0, 1, 2]
+    assert ("a", "waiting", "app_not_approved") in states(log)

@@ -2,6 +2,8 @@
 
 import configparser
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,19 @@ def test_units_are_hardened(kits: Path) -> None:
             assert service[key] == value, name
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd on this machine")
+def test_systemd_understands_the_units(kits: Path, tmp_path: Path) -> None:
+    """And counts each as little exposed: 0 is nothing, 10 everything."""
+    for path in kits.rglob("*.service"):
+        unit = tmp_path / path.name
+        unit.write_text(re.sub("/opt/nakt/bin/nakt|/usr/sbin/nginx", "/bin/true", path.read_text()))
+        done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+        assert (done.returncode, done.stdout + done.stderr) == (0, ""), path.name
+        words = ["systemd-analyze", "security", "--offline=true", "--threshold=40", unit]
+        exposed = subprocess.run(words, capture_output=True, text=True)
+        assert exposed.returncode == 0, exposed.stdout
+
+
 def test_flowers_programs_find_each_other(kits: Path) -> None:
     """It starts flower-superexec by its name."""
     for path in kits.rglob("*.service"):
@@ -102,6 +117,7 @@ def test_the_teacher_has_no_network_and_the_supernode_nothing_private(kits: Path
     assert teacher["User"] != supernode["User"]
     assert teacher["Group"] == supernode["Group"] == "nakt"
     assert "/srv/nakt/state" in supernode["InaccessiblePaths"]
+    assert "nakt site supernode /run/nakt/teacher.sock" in supernode["ExecStart"]
     assert "--superlink 10.1.2.3:28000" in supernode["ExecStart"]
     assert int(supernode["RestartSec"]) >= 65
 
