@@ -28,7 +28,8 @@ class Watch:
         self.client, self.run_id, self.run = client, run_id, run
         self.begun, self.told_end, self.status = False, False, ""
         self._began = self._asked = self._said = time.monotonic()
-        self._held: float | None = None
+        self._seen = False
+        self._alone: float | None = None
 
     def saw(self, kind: str) -> None:
         """An event of this kind came."""
@@ -49,9 +50,11 @@ class Watch:
     def _is_killed(self) -> bool:
         """Whether the process that worked in the run folder is gone without a word."""
         held, now = is_held(self.run), time.monotonic()
-        if held:
-            self._held = now
-        if held is not False or self._held is None or now - self._held < ALONE_SECONDS:
+        if held is not False:
+            self._seen, self._alone = self._seen or bool(held), None
+        elif self._alone is None:  # counted from this look: the one before may be long ago, and the end still unread
+            self._alone = now
+        if not self._seen or self._alone is None or now - self._alone < ALONE_SECONDS:
             return False
         with suppress(RunError):  # else a run that is resumed would find Flower busy with this one
             self.client.stop(self.run_id)
