@@ -47,8 +47,8 @@ def attack(federation: Federation, site: Path) -> dict[str, Any]:
     home, out = federation.root / "attacker", federation.root / "attacker" / "loot.json"
     targets = {name: str(site / path) for name, path in AT_SITE.items()}
     settings = {"targets": json.dumps(targets), "out": str(out)}
-    client = Client(load_kit(federation.kit), home)
-    run = client._call("run", str(hostile_app(home)), "nakt", "--run-config", str(run_settings(home, settings)))
+    app, client = hostile_app(home), Client(load_kit(federation.kit), home)
+    run = client._call("run", str(app), "nakt", "--run-config", str(run_settings(home, settings)))
     wait_for(out.exists, 120, f"the loot of run {run}")
     [line] = out.read_text().splitlines()
     loot: dict[str, Any] = json.loads(line)
