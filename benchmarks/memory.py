@@ -22,10 +22,10 @@ GOAL = 1.1
 ROOT = Path(__file__).parent.parent
 
 
-def peak() -> int:
-    """Highest resident bytes of this process so far. Linux's own count: `ru_maxrss` begins with the parent's."""
-    status = Path("/proc/self/status")
-    if not status.exists():
+def peak(pid: int | None = None) -> int:
+    """Highest resident bytes of a process so far, this one without a number. Linux's own count: `ru_maxrss` begins with the parent's."""
+    status = Path(f"/proc/{pid or 'self'}/status")
+    if pid is None and not status.exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
