@@ -61,6 +61,7 @@ class Loopback:
     names: tuple[str, ...] = ("ann", "bob")
     image_size: int = 32
     kind: type[Started] = Started
+    port: int = field(default_factory=free_port)
     started: list[Started] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -68,7 +69,7 @@ class Loopback:
         sites = "".join(f'[[site]]\nname = "{name}"\n' for name in self.names)
         (self.root / "federation.toml").write_text(
             f'[federation]\nname = "test"\nimage_size = {self.image_size}\n'
-            f'[coordinator]\nhost = "127.0.0.1"\nport = {free_port()}\n{sites}'
+            f'[coordinator]\nhost = "127.0.0.1"\nport = {self.port}\n{sites}'
         )
         provision(self.root / "federation.toml", self.root / "kits")
         for number, name in enumerate(self.names):
