@@ -80,11 +80,15 @@ class Between(Loopback):
             Image.fromarray(picture).save(self.root / "transferal" / f"{row:05d}.png", compress_level=1)
 
     def study(self, number: int, **tables: dict[str, Any]) -> Path:
-        """Another seed each time: the sites know no answer from before."""
+        """The pictures below another folder each time, so under other ids: the sites know nothing from before."""
+        place = self.root / f"transferal-{number}"
+        place.mkdir()
+        for picture in (self.root / "transferal").iterdir():
+            (place / picture.name).hardlink_to(picture)
         raw = {
-            "study": {"name": f"benchmark-{number}", "seed": number, "image_size": self.image_size},
+            "study": {"name": f"benchmark-{number}", "image_size": self.image_size},
             "site": [{"name": name} for name in self.names],
-            "transferal": {"images": ["transferal"], "views": 0},
+            "transferal": {"images": [place.name], "views": 0},
             "filter": {"min_kept": 10**9},
             "student": {"network": "unet", "width": 4},
             **tables,

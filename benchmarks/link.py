@@ -62,24 +62,24 @@ class Link:
 
     @contextmanager
     def open(self) -> Iterator["Link"]:
-        loop, ready = asyncio.new_event_loop(), threading.Event()
+        ready, over = threading.Event(), asyncio.Event()
+        loop: list[asyncio.AbstractEventLoop] = []
 
         async def serve() -> None:
             server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
             self.port = server.sockets[0].getsockname()[1]
+            loop.append(asyncio.get_running_loop())
             ready.set()
+            await over.wait()
+            server.close()
 
-        def work() -> None:
-            loop.create_task(serve())
-            loop.run_forever()
-
-        thread = threading.Thread(target=work, daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
         thread.start()
         ready.wait(10)
         try:
             yield self
         finally:
-            loop.call_soon_threadsafe(loop.stop)
+            loop[0].call_soon_threadsafe(over.set)
             thread.join(10)
 
     async def _connect(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
