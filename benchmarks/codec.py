@@ -34,7 +34,7 @@ from .common import RESNET, Row, interleaved, seconds, show
 Masks = NDArray[np.uint8]
 GOAL = 20.0
 DEMO = Path(nakt_fed.__file__).parent / "demo" / "data"
-CHUNK = 64  # masks per message, the default of round.chunk
+CHUNK = 64  # masks that are coded together
 MOST = 16  # chunks per site that are looked at
 
 

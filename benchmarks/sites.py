@@ -67,7 +67,7 @@ def no_student(job: StudentJob) -> None:
 
 def synthetic_run(folder: Path, pictures: Path, *, sites: int, count: int, size: int, chunk: int) -> Run:
     """A run of the real coordinator over synthetic sites."""
-    tables = {"round": {"chunk": chunk}, "filter": {"min_kept": 1}}
+    tables = {"round": {"chunk_mb": chunk * size**2 / 1e6}, "filter": {"min_kept": 1}}
     study = synthetic_study(folder, sites=sites, pictures=pictures, image_size=size, **tables)
     return Run(study, folder, SyntheticSites(study.site_names, count, size), no_student)
 
@@ -85,7 +85,7 @@ def seconds_per_chunk(pictures: Path, *, sites: int, count: int, size: int, chun
 
 
 def measure(
-    few: int = 3, many: int = 100, count: int = 128, size: int = 96, chunk: int = 64, repeats: int = 5
+    few: int = 3, many: int = 100, count: int = 512, size: int = 96, chunk: int = 64, repeats: int = 5
 ) -> list[Row]:
     """The ratio is the cost of an answered chunk with many sites ÷ with few."""
     with tempfile.TemporaryDirectory() as folder:
@@ -105,8 +105,8 @@ def flower(sites: int) -> list[Row]:
     from .round import TINY, federated_round
 
     with tempfile.TemporaryDirectory() as folder:
-        seconds, chunks = federated_round(Path(folder), TINY, sites=sites, pictures=128, size=96)
-        alone = seconds_per_chunk(Path(folder) / "transferal", sites=sites, count=128, size=96, chunk=64)
+        seconds, chunks = federated_round(Path(folder), TINY, sites=sites, pictures=512, size=96)
+        alone = seconds_per_chunk(Path(folder) / "transferal", sites=sites, count=512, size=96, chunk=64)
     return [
         Row(
             f"through Flower, {sites} sites",
@@ -118,7 +118,7 @@ def flower(sites: int) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table; half a minute without --flower."""
+    """Print the table; a minute without --flower."""
     parser = argparse.ArgumentParser(prog="benchmarks.sites", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--flower", type=int, nargs="*", default=[], help="numbers of sites; a minute each")

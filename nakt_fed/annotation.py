@@ -70,7 +70,7 @@ class Annotation:
             return
         images, masks = self.transferal.images, self.transferal.masks.pseudo
         ids = [verdict.id for verdict in verdicts if verdict.kept]
-        out = PseudoSet(place, self.study.study.image_size, self.study.round.chunk, ids)
+        out = PseudoSet(place, self.study.study.image_size, self.transferal.chunk, ids)
         for rows in self.transferal.masks.chunks:
             kept = [row - rows.start for row in rows if verdicts[row].kept]
             if kept:

@@ -10,7 +10,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.study import Study
 from nakt_fed.study_file import dump_study
 
-ASKED = ("study", "site", "transferal", "test", "round.chunk", "round.near")
+ASKED = ("study", "site", "transferal", "test", "round.chunk_mb", "round.near")
 """What decides the sites' answers: never changes."""
 
 LEARNED = ("filter", "fusion", "student", "round.unfinished")

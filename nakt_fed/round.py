@@ -68,7 +68,7 @@ class Round:
         waiting = [name for name in asked if shared.masks.missing(name)]
         everyone = shared.name == "transferal"  # also of a site that has answered all is the overlap to be known
         missing = self._offer(shared, asked if everyone else waiting)
-        pack = lru_cache(maxsize=4)(lambda chunk: encode(_originals(shared, chunk)))
+        pack = lru_cache(maxsize=16)(lambda chunk: encode(_originals(shared, chunk)))
         self._chunks(shared, "pictures", missing, lambda chunk: self._picture_request(shared, chunk, pack(chunk)))
         wanted = {name: shared.masks.missing(name) for name in waiting if name not in self.set_aside}
         self._chunks(shared, "masks", wanted, lambda chunk: self._mask_request(shared, chunk))

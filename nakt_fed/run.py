@@ -134,7 +134,7 @@ class Run:
             out.mkdir(exist_ok=True)
             few = load_annotated(spec.images, spec.masks, self.study.study.image_size)
             place = self._for_workers("fine_tune/annotated.zarr")
-            annotated = PseudoSet(place, self.study.study.image_size, self.study.round.chunk, few.ids)
+            annotated = PseudoSet(place, self.study.study.image_size, self.study.chunk(len(few)), few.ids)
             annotated.add(few.images, few.masks)
             annotated.close("annotated")
             self._student(

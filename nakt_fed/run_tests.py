@@ -23,7 +23,7 @@ DiceTable = dict[str, dict[str, NDArray[np.float64]]]
 def test_sets(study: Study, folder: Path) -> dict[str, SharedSet]:
     """Every test set as a picture set of its own folder. Raises DataError when a picture cannot be used."""
     return {
-        name: shared_test(name, pictures, folder / "tests" / name, study.round.chunk)
+        name: shared_test(name, pictures, folder / "tests" / name, study.chunk(len(pictures)))
         for name, pictures in _pictures(study)
     }
 

@@ -21,7 +21,7 @@ from nakt_fed.offered import OfferedSet, set_folder
 from nakt_fed.predict import Teacher, probabilities, quantise
 from nakt_fed.site.evaluation import MIN_EVALUATED, evaluated
 from nakt_fed.site_data import PrivateData, private_data
-from nakt_fed.study import SiteSpec, Study
+from nakt_fed.study import MOST_CHUNK, SiteSpec, Study
 from nakt_fed.teacher import TeacherCard, trained_teacher
 
 REASONS: dict[type[Exception], str] = {
@@ -112,9 +112,9 @@ class TeacherService:
     def _offer(self, request: Request) -> Reply:
         name, chunk = str(request.meta["set"]), int(request.meta["chunk"])
         manifest = Manifest.from_json(request.blob)
-        if manifest.image_size != self.image_size or not 1 <= chunk <= 4096:
+        if manifest.image_size != self.image_size or not 1 <= chunk <= MOST_CHUNK:
             raise DataError(
-                f"offered: {manifest.image_size} px in chunks of {chunk}; this site answers {self.image_size} px, chunks of 1 to 4096"
+                f"offered: {manifest.image_size} px in chunks of {chunk}; this site answers {self.image_size} px, chunks of 1 to {MOST_CHUNK}"
             )
         offered = OfferedSet.keep(self.folder / "sets" / set_folder(name), manifest, chunk)
         self.sets[name] = offered

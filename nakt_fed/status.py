@@ -1,6 +1,7 @@
 """How far a run is: a run folder becomes a RunStatus, while the run goes on and afterwards. It only reads."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -48,6 +49,7 @@ class RunReader:
         self.fold = Fold(self.folder, self.study.site_names)
         self._events, self._ledger = Tail(self.folder / "events.jsonl"), Tail(self.folder / "ledger.jsonl")
         self._chunks: dict[str, int] = {}
+        self._pictures: dict[str, int] = {}
 
     def read(self) -> RunStatus:
         """The state of now. Raises RunError: the folder is gone."""
@@ -97,7 +99,7 @@ class RunReader:
         for name in files.keys() - self._chunks.keys():
             with suppress(OSError, ValueError, KeyError, TypeError):
                 pictures = len(json.loads(files[name].read_bytes())["pictures"])
-                self._chunks[name] = -(-pictures // self.study.round.chunk)
+                self._chunks[name], self._pictures[name] = math.ceil(pictures / self.study.chunk(pictures)), pictures
 
     def _site(self, name: str, state: str) -> SiteStatus:
         notes = self.fold.sites[name]
@@ -105,7 +107,7 @@ class RunReader:
         done, of = self._done(notes), sum(self._chunks.values()) if self._chunks else None
         rate, left = notes.rate, None
         if of and rate and state == "running" and connection in ("local", "connected"):
-            left = (of - done) * self.study.round.chunk / rate
+            left = (1 - done / of) * sum(self._pictures.values()) / rate
         return SiteStatus(
             name=name,
             connection=connection,

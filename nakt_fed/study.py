@@ -1,5 +1,6 @@
 """The study file: one TOML that describes a whole run (DESIGN §5), validated by pydantic, refused with the key and the remedy."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$", max_length=64)]
+
+LEAST_CHUNKS, LEAST_CHUNK, MOST_CHUNK = 8, 16, 4096  # chunks in a set; pictures in a chunk
 
 
 class Part(BaseModel):
@@ -137,12 +140,12 @@ class TestSpec(Part):
 
 
 class RoundSpec(Part):
-    """The exchange with the sites: pictures per message, how lossy the masks may be, how long to wait, how many sites must stay,
+    """The exchange with the sites: how large a chunk is, how lossy the masks may be, how long to wait, how many sites must stay,
     whether what a site had answered before it went away is used, and whether sites are asked to judge the student."""
 
-    chunk: int = Field(default=64, ge=1, le=4096)
+    chunk_mb: float = Field(default=8.0, gt=0, le=64)
     near: int = Field(default=0, ge=0, le=8)
-    in_flight: int = Field(default=2, ge=1, le=64)
+    in_flight: int = Field(default=64, ge=1, le=256)
     site_timeout: float = Field(default=43200, gt=0)
     min_sites: int | None = Field(default=None, ge=1)
     unfinished: Literal["drop", "use"] = "drop"
@@ -192,6 +195,15 @@ class Study(Part):
     @property
     def site_names(self) -> list[str]:
         return [site.name for site in self.site]
+
+    def chunk(self, count: int) -> int:
+        """Pictures in a chunk of a set of `count` pictures: what `round.chunk_mb` (10⁶ bytes, before coding) holds.
+
+        At most an eighth of the set, so that small pictures too show progress and a kill loses little, unless that is
+        less than LEAST_CHUNK.
+        """
+        fits = max(1, round(self.round.chunk_mb * 1e6) // self.study.image_size**2)
+        return min(fits, max(LEAST_CHUNK, math.ceil(count / LEAST_CHUNKS)), MOST_CHUNK)
 
     @property
     def min_sites(self) -> int:

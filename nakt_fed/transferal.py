@@ -55,18 +55,18 @@ def transferal_set(study: Study, folder: Path) -> SharedSet:
     """
     if not (folder / "manifest.json").exists():
         _build(study, folder)
-    return SharedSet(
-        "transferal", Manifest.from_json((folder / "manifest.json").read_bytes()), folder, study.round.chunk
-    )
+    manifest = Manifest.from_json((folder / "manifest.json").read_bytes())
+    return SharedSet("transferal", manifest, folder, study.chunk(len(manifest)))
 
 
 def _build(study: Study, folder: Path) -> None:
-    size, chunk, spec = study.study.image_size, study.round.chunk, study.transferal
+    size, spec = study.study.image_size, study.transferal
     files = list_transferal(spec.images)
     hashes = [content_hash(image) for image in read_pictures((path for _, path in files), size)]
     files, hashes = without_twins(files, hashes, drop=spec.duplicates == "drop")
     scheme = ViewScheme(study.study.seed, spec.views, spec.mix, spec.blend) if spec.views else None
     count = len(files) * (1 + spec.views)
+    chunk = study.chunk(count)
     group = zarr.open_group(str(folder / "pictures.zarr"), mode="w")
     images = create_stack(group, "images", count, size, chunk, alone=True)
     _write(images, read_pictures((path for _, path in files), size), chunk)

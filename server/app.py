@@ -17,13 +17,15 @@ from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.study import Study
 from nakt_fed.study_file import dump_study, load_study
 
-from .grid import FlowerSites, find_sites, with_meta
+from .find import find_sites
+from .grid import FlowerSites, with_meta
 from .kit import Kit, load_kit
 from .presence import Presence
 from .stopped import obey_stop
 from .witness import Witnessed
 
 MESSAGE_SECONDS = 3600.0  # until Flower gives up a message; then the chunk is asked again
+MESSAGES = 2  # per site on their way: one is worked on, the other waits, so that the site need not
 FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
 
 app = ServerApp()
@@ -56,7 +58,8 @@ def run_on(grid: Grid, study: Study, run: Path) -> None:
     extra = {"run": str(run)}
     nodes = find_sites(grid, study.site_names, FIND_SECONDS, extra)
     presence = Presence(study.site_names, lambda: nodes, 0.0)
-    sites = FlowerSites(grid, presence, study.round.in_flight, study.round.site_timeout, with_meta(extra))
+    messages = min(MESSAGES, study.round.in_flight)
+    sites = FlowerSites(grid, presence, messages, study.round.site_timeout, with_meta(extra))
     _carry_out(study, run, sites)
 
 
@@ -75,7 +78,9 @@ def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None
             study.site_names, lambda: connected(grid, names), study.round.site_timeout, EventLog(run / "events.jsonl")
         )
         sign = signer(kit.signing_key, run.name)
-        sites = FlowerSites(grid, presence, study.round.in_flight, MESSAGE_SECONDS, sign)
+        messages = min(MESSAGES, study.round.in_flight)
+        share = study.round.in_flight // messages
+        sites = FlowerSites(grid, presence, messages, MESSAGE_SECONDS, sign, share)
         _carry_out(study, run, Witnessed(sites, Receipts(run / FILE), run.name))
 
 

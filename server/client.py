@@ -27,7 +27,10 @@ class Client:
 
     def start(self, settings: Mapping[str, Any]) -> int:
         """Bundle our two apps and start a run of them; returns Flower's run id. Raises RunError: it was refused."""
-        app = bundle(self.home, app_folder())
+        return self.submit(bundle(self.home, app_folder()), settings)
+
+    def submit(self, app: Path, settings: Mapping[str, Any]) -> int:
+        """Start a run of the app in this folder; returns Flower's run id. Raises RunError: it was refused."""
         told = self._call("run", str(app), "nakt", "--run-config", str(run_settings(self.home, settings)))
         return int(told["run-id"])
 

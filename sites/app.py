@@ -1,20 +1,23 @@
-"""The Flower ClientApp of a site: turns a message into a Request, asks the teacher service, turns the Reply back.
+"""The Flower ClientApp of a site: turns a message into Requests, asks the teacher service, turns the Replies back.
 
 Nothing here protects a hospital: this code comes from the coordinator. The rules live in the service.
 """
 
 import logging
 import secrets
+import time
 from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.relay import ask_service
 from nakt_fed.wire import KINDS, read_request, reply_text
 
 WAIT = 3600.0  # seconds for one answer; the coordinator gives up when it wants to
+ENOUGH_SECONDS, ENOUGH_BYTES = 20.0, 32e6  # of one message; what it asks beyond, the coordinator asks again
 
 app = ClientApp()
 log = logging.getLogger("flwr")
@@ -23,29 +26,51 @@ log = logging.getLogger("flwr")
 def query(message: Message, context: Context) -> Message:
     """One handler for every kind. An exception stays at the site; only a reference number leaves it."""
     try:
-        return Message(content(answer(read(message), context)), reply_to=message)
+        return Message(content(answers(read(message), context)), reply_to=message)
     except Exception:
         reference = secrets.token_hex(4)
         log.exception("request failed, reference %s", reference)
         text = f"the site could not answer; its log tells why, reference {reference}"
         reply = Reply(False, {"reason": "internal", "message": text, "reference": reference})
-        return Message(content(reply), reply_to=message)
+        return Message(content([reply]), reply_to=message)
 
 
 for _kind in KINDS:
     app.query(_kind)(query)
 
 
-def read(message: Message) -> Request:
+def read(message: Message) -> list[Request]:
     kind = message.metadata.message_type.removeprefix("query.")
-    records = message.content
-    return read_request(kind, str(records.config_records["meta"]["json"]), records.array_records["blob"]["blob"].data)
+    arrays, texts = message.content.array_records["blobs"], message.content.config_records["meta"]["json"]
+    if not isinstance(texts, list) or not texts:
+        raise AnswerError("a message of nakt-fed holds a list of requests")
+    return [
+        read_request(kind, str(text), arrays[str(place)].data if str(place) in arrays else b"")
+        for place, text in enumerate(texts)
+    ]
 
 
-def content(reply: Reply) -> RecordDict:
-    """A blob of bytes goes as an Array: three times faster in Flower than bytes in a ConfigRecord."""
-    blob = ArrayRecord({"blob": Array("uint8", (len(reply.blob),), "bytes", reply.blob)})
-    return RecordDict({"meta": ConfigRecord({"json": reply_text(reply)}), "blob": blob})
+def answers(requests: list[Request], context: Context) -> list[Reply]:
+    """One after the other, at least the first: until one is refused, or the message has enough answers."""
+    replies: list[Reply] = []
+    end, size = time.monotonic() + ENOUGH_SECONDS, 0
+    for request in requests:
+        replies.append(answer(request, context))
+        size += len(replies[-1].blob)
+        if not replies[-1].ok or size > ENOUGH_BYTES or time.monotonic() > end:
+            break
+    return replies
+
+
+def content(replies: list[Reply]) -> RecordDict:
+    """Blobs of bytes go as Arrays: three times faster in Flower than bytes in a ConfigRecord."""
+    blobs = {
+        str(place): Array("uint8", (len(reply.blob),), "bytes", reply.blob)
+        for place, reply in enumerate(replies)
+        if reply.blob
+    }
+    texts = [reply_text(reply) for reply in replies]
+    return RecordDict({"meta": ConfigRecord({"json": texts}), "blobs": ArrayRecord(blobs)})
 
 
 def answer(request: Request, context: Context) -> Reply:

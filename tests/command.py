@@ -18,6 +18,7 @@ from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.service import _service
 from nakt_fed.study import NetworkSpec
 from nakt_fed.teacher import fresh_network
+from tests.tiny import megabytes
 
 SIZE = 32
 NETWORK: dict[str, Any] = {"network": "unet", "width": 2}
@@ -39,7 +40,7 @@ RAW: dict[str, Any] = {
     ],
     "transferal": {"images": ["organ/images"], "views": 1},
     "filter": {"max_entropy": 8.0, "min_target_pixels": 0, "min_kept": 2},
-    "round": {"chunk": 4},
+    "round": {"chunk_mb": megabytes(4)},
     "student": NETWORK | {"epochs": 1, "batch_size": 4},
     "test": [{"name": "outside", "images": "outside/images", "masks": "outside/masks"}],
     "resources": {"site_threads": 1, "student_threads": 1, "sites_at_once": 1},

@@ -1,11 +1,14 @@
 """Every benchmark runs at a tiny size and prints its table. No time is asserted: that is for a quiet machine."""
 
+import socket
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import codec, fusion, memory, round, sites, training
+from benchmarks import codec, deployment, fusion, link, memory, round, sites, training
 from benchmarks.common import Row, blobs, interleaved, show, synthetic_study, times_faster, write_pictures
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import judge
@@ -117,3 +120,41 @@ def test_round_through_flower() -> None:
 def test_training_through_ray() -> None:
     rows = training.measure(pictures=16, size=32, epochs=1, repeats=1, threads=1)
     assert [row.goal for row in rows] == [training.GOAL, None, training.RAY_GOAL]
+
+
+def test_a_link_carries_everything_at_its_rate_and_late() -> None:
+    """250,000 bytes are 0.1 s at 20 Mbit/s, and arrive 0.05 s later; a new connection waits for one round trip of 0.1 s."""
+    data = bytes(range(250)) * 1000
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = link.Link(server.getsockname()[1], delay=0.05)
+        with proxy.open():
+            began = time.time()
+            with socket.create_connection(("127.0.0.1", proxy.port)) as near:
+                threading.Thread(target=near.sendall, args=(data,)).start()
+                far, _ = server.accept()
+                received = bytearray()
+                while len(received) < len(data):
+                    received += far.recv(65536)
+                took = time.time() - began
+                far.close()
+    assert bytes(received) == data
+    assert took >= 0.1 + 0.05 + 0.1
+    assert sum(size for _, size in proxy.back.carried) == len(data)
+    assert not proxy.out.carried
+
+
+def test_a_link_is_busy_for_the_time_that_its_bytes_take() -> None:
+    """2.5 MB at 20 Mbit/s are one second of four; what left the link before or after does not count."""
+    direction = link.Direction(carried=[(9.0, 10**6), (11.0, 1_250_000), (13.5, 1_250_000), (15.0, 10**6)])
+    assert direction.busy(10, 14) == 0.25
+
+
+def test_the_pictures_of_a_deployment_are_all_different(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deployment, "DRAWN", 2)
+    assert len({picture.tobytes() for picture in deployment.pictures(6, 64)}) == 6
+
+
+@pytest.mark.slow
+def test_deployment_beside_a_naive_app() -> None:
+    [row] = deployment.measure(sites=1, count=20, size=32, repeats=1)
+    assert row.goal == deployment.GOAL

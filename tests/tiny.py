@@ -21,6 +21,11 @@ CARD = {"network": "unet", "parameters": 9, "n_images": 5, "validation_dice": 0.
 UNET: dict[str, Any] = {"network": "unet", "width": 2, "epochs": 2, "batch_size": 4}
 
 
+def megabytes(pictures: int, size: int = SIZE) -> float:
+    """`round.chunk_mb` for chunks of so many pictures."""
+    return pictures * size**2 / 1e6
+
+
 def write_folders(root: Path) -> Path:
     """<root>/<name>/images and masks for two sites, `organ` (transferal), `outside` (test) and `few` (fine-tuning)."""
     for seed, (name, count) in enumerate({"ann": 8, "bob": 8, "organ": 7, "outside": 3, "few": 4}.items()):
@@ -37,7 +42,7 @@ def tiny_study(root: Path, **tables: dict[str, Any] | list[dict[str, Any]]) -> S
         ],
         "transferal": {"images": ["organ/images"], "views": 2},
         "filter": {"max_entropy": 8.0, "min_target_pixels": 0, "min_kept": 2},
-        "round": {"chunk": 8},
+        "round": {"chunk_mb": megabytes(8)},
         "student": UNET,
         "test": [{"name": "outside", "images": "outside/images", "masks": "outside/masks"}],
         "resources": {"site_threads": 1, "student_threads": 1, "sites_at_once": 1},

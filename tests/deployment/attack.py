@@ -1,15 +1,10 @@
 """Submit the hostile app to a coordinator, as somebody would who has its machine, and bring back what it found."""
 
-import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from server.client import Client
-from server.fab import built
-from server.flower import run_settings, write
-from server.kit import load_kit
+from simulation.loopback import bundle_sha256
 from tests.deployment.federation import HERE, Federation
 from tests.deployment.running import wait_for
 
@@ -24,31 +19,16 @@ AT_SITE = {
 }
 
 
-def hostile_app(home: Path) -> Path:
-    """The app's folder, below `home`."""
-    app = home / "hostile-app"
-    shutil.copytree(HERE / "hostile", app / "hostile", ignore=shutil.ignore_patterns("__pycache__"))
-    parts = {"serverapp": "hostile.server_app:app", "clientapp": "hostile.client_app:app"}
-    flower = {"app": {"publisher": "mallory", "components": parts, "config": {"targets": "", "out": ""}}}
-    project = {"name": "hostile", "version": "1.0.0", "description": "", "license": "Apache-2.0"}
-    write(app / "pyproject.toml", {"project": project, "tool": {"flwr": flower}})
-    return app
-
-
-def hostile_sha256(home: Path) -> str:
+def hostile_sha256() -> str:
     """Of its bundle: what a site that approved it by mistake would have in its policy."""
-    into = home / "built"
-    into.mkdir(parents=True)
-    return hashlib.sha256(built(hostile_app(into), into)).hexdigest()
+    return bundle_sha256(HERE / "hostile", {"targets": "", "out": ""})
 
 
 def attack(federation: Federation, site: Path) -> dict[str, Any]:
     """What the app at the one site that is connected could get hold of."""
-    home, out = federation.root / "attacker", federation.root / "attacker" / "loot.json"
+    out = federation.root / "loot.json"
     targets = {name: str(site / path) for name, path in AT_SITE.items()}
-    settings = {"targets": json.dumps(targets), "out": str(out)}
-    app, client = hostile_app(home), Client(load_kit(federation.kit), home)
-    run = client._call("run", str(app), "nakt", "--run-config", str(run_settings(home, settings)))
+    run = federation.submit(HERE / "hostile", {"targets": json.dumps(targets), "out": str(out)})
     wait_for(out.exists, 120, f"the loot of run {run}")
     [line] = out.read_text().splitlines()
     loot: dict[str, Any] = json.loads(line)

@@ -1,11 +1,8 @@
 """A hospital on disk: its kit, a teacher that was never trained, some private pictures."""
 
-import shutil
-import tomllib
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 import torch
 from torch import nn
 
@@ -17,9 +14,8 @@ from nakt_fed.teacher import fresh_network
 SIZE, WIDTH = 32, 4
 
 
-def settle(kit: Path, site: Path, seed: int, policy: dict[str, Any]) -> None:
-    """The kit in the hospital's own folder, with a teacher that was never trained; twice: quick for the oracle."""
-    shutil.copytree(kit, site)
+def settle(site: Path, seed: int, raw: dict[str, Any]) -> None:
+    """Into the hospital's own folder a teacher that was never trained; twice: quick for the oracle. `raw`: its site file."""
     network = lively(fresh_network(NetworkSpec(network="unet", width=WIDTH), seed))
     for stem, kind in (("quick", "unet"), ("teacher", "slow_teacher:unet")):
         save_checkpoint(
@@ -30,12 +26,9 @@ def settle(kit: Path, site: Path, seed: int, policy: dict[str, Any]) -> None:
             image_size=SIZE,
         )
     write_folder(synthetic_set(4, SIZE, seed=100 + seed), site / "private")
-    raw = tomllib.loads((site / "site.toml").read_text())
     raw["site"]["threads"] = 1
     raw["teacher"] = {"network": "slow_teacher:unet", "width": WIDTH, "checkpoint": "teacher.safetensors"}
     raw["private"] = {"images": "private/images", "masks": "private/masks"}
-    raw["policy"] |= {"approval": "automatic", **policy}
-    (site / "site.toml").write_text(tomli_w.dumps(raw))
 
 
 def lively(network: nn.Module) -> nn.Module:

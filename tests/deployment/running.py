@@ -3,43 +3,19 @@
 import json
 import os
 import signal
-import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nakt_fed.processes import below
+from simulation import loopback
+from simulation.loopback import wait_for
 from tests.watch import command
 
 
-def wait_for(what: Callable[[], Any], seconds: float, words: str = "it") -> Any:
-    """What it gives, once that is true."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end, f"{words} did not come within {seconds:.0f} s"
-        time.sleep(0.05)
-    return found
-
-
 @dataclass
-class Started:
-    """A command of nakt that stays, with what it said."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def wait_for(self, words: str, seconds: float = 60, count: int = 1) -> None:
-        def come() -> bool:
-            assert self.process.poll() is None or words in self.said, self.said[-3000:]
-            return self.said.count(words) >= count
-
-        wait_for(come, seconds, f"{words!r} in {self.said[-3000:]}")
+class Started(loopback.Started):
+    """A command of nakt that stays, with what it said, and its parts."""
 
     def find(self, words: str) -> list[int]:
         """The processes below it with these words in their command; guards, which carry the same words, left out."""

@@ -9,12 +9,13 @@ from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.study import Study
 from nakt_fed.study_file import parse_study
 from tests.deployment.hospitals import SIZE, WIDTH
+from tests.tiny import megabytes
 
 RAW: dict[str, Any] = {
     "study": {"name": "tiny", "seed": 3, "image_size": SIZE},
     "transferal": {"views": 0},
     "filter": {"max_entropy": 8.0, "min_target_pixels": 0, "min_kept": 2},
-    "round": {"chunk": 2},
+    "round": {"chunk_mb": megabytes(2), "in_flight": 2},
     "student": {"network": "unet", "width": WIDTH, "epochs": 1, "batch_size": 4},
     "resources": {"site_threads": 1, "student_threads": 1, "sites_at_once": 1},
 }

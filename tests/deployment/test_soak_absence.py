@@ -31,7 +31,7 @@ def kill_site(federation: Federation, site: Started) -> None:
 def away_for_good(federation: Federation, **round_: object) -> Running:
     """Both have answered something when bob is killed."""
     processes = federation.start_all()
-    study = federation.write_study("away", pictures=16, round={"chunk": 2, "site_timeout": 10.0, **round_})
+    study = federation.write_study("away", pictures=16, round={"site_timeout": 10.0, **round_})
     running = federation.run(study)
     running.wait_for_answers(4)
     assert "bob" in {site for site, _, _ in running.answered()}

@@ -50,7 +50,7 @@ def test_under_one_user_it_reads_files_but_the_service_answers_nothing_unsigned(
 ) -> None:
     """Why the kit recommends two users: the app runs as whoever starts the SuperNode."""
     monkeypatch.setenv("HOSPITAL_SECRET", "not for the app")
-    policy = {"ann": {"apps": [hostile_sha256(tmp_path)]}}
+    policy = {"ann": {"apps": [hostile_sha256()]}}
     with Federation(tmp_path / "f", names=("ann",), policy=policy) as federation:
         federation.start_all()
         loot = attack(federation, federation.root / "ann")
@@ -119,7 +119,7 @@ def other_users_can_run_this_python() -> bool:
 def test_under_two_users_it_reads_nothing(open_folder: Path) -> None:
     if not other_users_can_run_this_python():
         pytest.skip("needs root, setpriv and a Python that other users can run")
-    policy = {"ann": {"apps": [hostile_sha256(open_folder)]}}
+    policy = {"ann": {"apps": [hostile_sha256()]}}
     with Federation(open_folder / "f", names=("ann",), policy=policy) as federation:
         site = settle(federation, open_folder / "run")
         file = load_site(site)

@@ -13,6 +13,7 @@ import pytest
 from tests.deployment.compare import assert_same_masks, oracle_of
 from tests.deployment.federation import Federation
 from tests.deployment.running import Running, Started, answered, lines, wait_for
+from tests.tiny import megabytes
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(2400)]
 KILLS = 20
@@ -48,7 +49,10 @@ def wait_for_some(ledger: Path, more: int, seconds: float = 30) -> None:
 
 def test_the_coordinators_app_killed_twenty_times(federation: Federation, processes: dict[str, Started]) -> None:
     """`nakt run` says so and is resumed; an app that Flower had only begun to start is started once more by Flower."""
-    tables: dict[str, Any] = {"round": {"chunk": 1}, "student": {"epochs": 100}}  # not over before the last kill
+    tables: dict[str, Any] = {
+        "round": {"chunk_mb": megabytes(1)},
+        "student": {"epochs": 100},
+    }  # not over before the last kill
     study = federation.write_study("twenty", pictures=14, seed=20, **tables)
     oracle = oracle_of(federation, "twenty", **tables)
     dice, coordinator, running = random.Random(7), processes["coordinator"], federation.run(study)

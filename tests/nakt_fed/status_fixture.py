@@ -14,6 +14,7 @@ from nakt_fed.ledger import Ledger
 from nakt_fed.manifest import Manifest
 from nakt_fed.progress import SiteMeter
 from nakt_fed.study_file import dump_study, parse_study
+from tests.tiny import megabytes
 
 CHUNK = 10
 SIZE = 32
@@ -32,7 +33,7 @@ class Story:
             "study": {"name": "breast", "image_size": SIZE},
             "site": [{"name": name, **own} for name in sites],
             "transferal": {"images": ["organ"], "views": 0},
-            "round": {"chunk": CHUNK},
+            "round": {"chunk_mb": megabytes(CHUNK)},
             "student": teacher,
             "test": [{"name": "stu", "images": "stu/images", "masks": "stu/masks"}],
         }

@@ -31,7 +31,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "transferal.views": {"transferal": {"views": 3}},
     "transferal.images[0]": {"transferal": {"images": ["/elsewhere"]}},
     "test": {"test": []},
-    "round.chunk": {"round": {"chunk": 9}},
+    "round.chunk_mb": {"round": {"chunk_mb": 9}},
     "round.near": {"round": {"near": 1}},
 }
 LEARNED: dict[str, dict[str, Any]] = {

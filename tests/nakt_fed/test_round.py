@@ -20,11 +20,11 @@ from nakt_fed.run import Run
 from nakt_fed.student import StudentJob
 from nakt_fed.study import Study
 from nakt_fed.transferal import SharedSet, transferal_set
-from tests.tiny import CARD, Answer, Hospitals, Tamper, dark, hospitals, tiny_study
+from tests.tiny import CARD, Answer, Hospitals, Tamper, dark, hospitals, megabytes, tiny_study
 
 
 def study_of(folders: Path, chunk: int = 4, **tables: Any) -> Study:
-    return tiny_study(folders, transferal={"views": 1}, round={"chunk": chunk}, **tables)
+    return tiny_study(folders, transferal={"views": 1}, round={"chunk_mb": megabytes(chunk)}, **tables)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from nakt_fed.student import StudentJob, pseudo_sets, train_student
 from nakt_fed.study import Study
 from simulation.oracle import run_in_process
 from tests.reference.fusion import integer_mean
-from tests.tiny import SITES, UNET, Hospitals, hospitals, tiny_study, whole_study
+from tests.tiny import SITES, UNET, Hospitals, hospitals, megabytes, tiny_study, whole_study
 
 
 def stack(run: Path, name: str) -> np.ndarray:
@@ -186,7 +186,7 @@ class TestStudies:
             folders,
             filter={"min_target_pixels": 320 * 144},
             fusion={"weighting": "fixed", "weights": {"ann": 1, "bob": 0}},
-            round={"chunk": 4},
+            round={"chunk_mb": megabytes(4)},
             student={**UNET, "temperature": 1.0},
         )
         results = finish(study, tmp_path / "run")
@@ -323,7 +323,7 @@ class TestStudies:
             real(teachers, D, *rest)  # type: ignore[arg-type]
 
         monkeypatch.setattr(annotation_module, "pseudo_annotate", watched)
-        study = tiny_study(folders, round={"chunk": 4})
+        study = tiny_study(folders, round={"chunk_mb": megabytes(4)})
         tmp_path.mkdir(exist_ok=True)
         acts = Run(study, tmp_path, hospitals(study, tmp_path), one_epoch)
         acts.predict()

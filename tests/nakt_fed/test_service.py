@@ -19,14 +19,14 @@ from nakt_fed.service import TeacherService, open_service
 from nakt_fed.study import Study
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.views import ViewScheme
-from tests.tiny import CARD, bright, service_of, tiny_study
+from tests.tiny import CARD, bright, megabytes, service_of, tiny_study
 
 CHUNK = 4
 
 
 @pytest.fixture
 def study(folders: Path) -> Study:
-    return tiny_study(folders, round={"chunk": CHUNK})
+    return tiny_study(folders, round={"chunk_mb": megabytes(CHUNK)})
 
 
 @pytest.fixture

@@ -84,10 +84,10 @@ def test_time_left_is_pictures_by_rate_while_the_site_is_there(tmp_path: Path) -
         story.presence(name, "connected")
         rate = {"pictures_per_second": 4.0, "bytes": 1}
         story.raw(kind="site", site=name, set="transferal", request="masks", chunks=3, of=4, **rate)
-    assert "About 8 s left in this step" in headline(read_status(story.folder))
+    assert "About 6 s left in this step" in headline(read_status(story.folder))
     story.presence("bob", "away", "unreachable")
     found = sites(story)
-    assert found["ann"].seconds_left == 7.5  # 6 - 3 chunks of 10 pictures at 4 a second
+    assert found["ann"].seconds_left == 5.9  # half of 35 + 12 pictures at 4 a second
     assert found["bob"].seconds_left is None
     assert " left" not in headline(read_status(story.folder))  # who knows when bob comes back
 

@@ -133,7 +133,7 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         (("fusion", "weighting"), "fixed", "needs a weight for each of ['ann', 'bob'], got []"),
         (("filter", "max_entropy"), 9, "filter.max_entropy: Input should be less than or equal to 8"),
         (("filter", "min_kept"), 0, "filter.min_kept: Input should be greater than or equal to 1"),
-        (("round", "chunk"), 0, "round.chunk: Input should be greater than or equal to 1"),
+        (("round", "chunk_mb"), 0, "round.chunk_mb: Input should be greater than 0"),
         (("round", "near"), 9, "round.near: Input should be less than or equal to 8"),
         (("round", "min_sites"), 3, "round.min_sites is 3, but the study has 2 sites; lower it"),
         (("student", "learning_rate"), 0, "student.learning_rate: Input should be greater than 0"),
@@ -237,12 +237,36 @@ def test_a_dump_loads_equal(tmp_path: Path, raw: dict[str, Any]) -> None:
     assert load_study(tmp_path / "study.toml") == study
 
 
-@given(st.integers(0, 999), st.floats(0, 1), st.floats(1e-9, 10), st.integers(1, 4096), st.booleans())
+@given(st.integers(0, 999), st.floats(0, 1), st.floats(1e-9, 10), st.floats(1e-6, 64), st.booleans())
 @settings(max_examples=25, deadline=None)
-def test_a_dump_parses_equal(views: int, mix: float, rate: float, chunk: int, enabled: bool) -> None:
-    raw = put(("transferal",), {"images": ["o"], "views": views, "mix": mix}, put(("round", "chunk"), chunk))
+def test_a_dump_parses_equal(views: int, mix: float, rate: float, chunk: float, enabled: bool) -> None:
+    raw = put(("transferal",), {"images": ["o"], "views": views, "mix": mix}, put(("round", "chunk_mb"), chunk))
     study = parse(put(("student", "learning_rate"), rate, put(("filter", "enabled"), enabled, raw)))
     assert parse_study(tomllib.loads(dump_study(study)), Path("/elsewhere")) == study
+
+
+@pytest.mark.parametrize(
+    ("size", "mb", "count", "pictures"),
+    [
+        (384, 8, 10_000, 54),  # 8,000,000 / 147,456 = 54.3
+        (96, 8, 10_000, 868),  # 8,000,000 / 9,216 = 868.1
+        (96, 8, 3570, 447),  # an eighth of the set
+        (96, 8, 30, 16),  # not less than 16 pictures
+        (96, 0.09216, 30, 10),  # but for who says so
+        (2048, 1, 30, 1),  # a picture alone is larger
+        (32, 64, 10**6, 4096),  # what a site takes
+    ],
+)
+def test_chunks_are_sized_by_bytes(size: int, mb: float, count: int, pictures: int) -> None:
+    study = parse(put(("round", "chunk_mb"), mb, put(("study", "image_size"), size)))
+    assert study.chunk(count) == pictures
+
+
+@given(st.floats(1e-6, 64), st.integers(1, 64), st.integers(1, 10**6))
+def test_a_large_set_is_never_less_than_eight_chunks(mb: float, strides: int, count: int) -> None:
+    chunk = parse(put(("round", "chunk_mb"), mb, put(("study", "image_size"), 32 * strides))).chunk(count)
+    assert 1 <= chunk <= max(16, count / 8 + 1)
+    assert chunk == 1 or chunk * (32 * strides) ** 2 <= mb * 1e6 + 1
 
 
 def test_a_dump_writes_every_default_out() -> None:

@@ -15,7 +15,7 @@ from nakt_fed.errors import DataError
 from nakt_fed.study import Study
 from nakt_fed.transferal import SharedSet, shared_test, transferal_set
 from nakt_fed.views import Viewed, ViewScheme
-from tests.tiny import tiny_study
+from tests.tiny import megabytes, tiny_study
 
 
 def build(study: Study, folder: Path) -> SharedSet:
@@ -25,7 +25,9 @@ def build(study: Study, folder: Path) -> SharedSet:
 
 @pytest.mark.parametrize("chunk", [1, 4, 64])
 def test_originals_first_then_views(folders: Path, tmp_path: Path, chunk: int) -> None:
-    shared = build(tiny_study(folders, transferal={"views": 2, "mix": 0.5}, round={"chunk": chunk}), tmp_path)
+    shared = build(
+        tiny_study(folders, transferal={"views": 2, "mix": 0.5}, round={"chunk_mb": megabytes(chunk)}), tmp_path
+    )
     organ = load_pictures([folders / "organ" / "images"], 32)
     viewed = Viewed(organ.ids, organ.images, ViewScheme(3, 2, 0.5))
     assert list(shared.manifest.ids) == viewed.ids
@@ -46,7 +48,9 @@ def test_without_views_there_are_the_originals(folders: Path, tmp_path: Path) ->
 
 
 def test_the_same_study_gives_the_same_set(folders: Path, tmp_path: Path) -> None:
-    first, second = (build(tiny_study(folders, round={"chunk": chunk}), tmp_path / str(chunk)) for chunk in (3, 5))
+    first, second = (
+        build(tiny_study(folders, round={"chunk_mb": megabytes(chunk)}), tmp_path / str(chunk)) for chunk in (3, 5)
+    )
     assert first.manifest == second.manifest
     np.testing.assert_array_equal(first.images[:], second.images[:])
 
@@ -92,7 +96,7 @@ def test_never_more_than_a_chunk_in_memory(folders: Path, tmp_path: Path, monkey
     monkeypatch.setattr(transferal, "IN_MEMORY", 0)
     monkeypatch.setattr(transferal, "read_pictures", reading)
     monkeypatch.setattr(Viewed, "picture", lambda self, j: watched(render(self, j)))
-    build(tiny_study(folders, transferal={"views": 3}, round={"chunk": 2}), tmp_path)
+    build(tiny_study(folders, transferal={"views": 3}, round={"chunk_mb": megabytes(2)}), tmp_path)
     assert 2 <= most <= 4
 
 

@@ -6,7 +6,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from nakt_fed.errors import RunError
 from nakt_fed.exchange import Reply, Request
 from server import grid as grid_module
-from server.grid import FlowerSites, find_sites, with_meta
+from server.find import find_sites
+from server.grid import FlowerSites, with_meta
 from server.presence import Presence
 from sites.app import content, read
 from tests.nakt_fed.test_wire import HOSTILE
@@ -22,9 +23,9 @@ def site(name: str) -> Node:
     """A site that says who it is, what it was asked, and gives the blob back reversed."""
 
     def answer(message: Message) -> Message:
-        request = read(message)
+        (request,) = read(message)
         meta = {"site": name, "kind": request.kind, "asked": request.meta}
-        return Message(content(Reply(True, meta, request.blob[::-1])), reply_to=message)
+        return Message(content([Reply(True, meta, request.blob[::-1])]), reply_to=message)
 
     return answer
 
@@ -78,11 +79,12 @@ def test_what_is_taken_before_the_first_reply_is_what_is_in_flight() -> None:
     assert len(taken) == 4  # three in flight; the fourth goes out before the first reply is looked at
 
 
-def test_the_same_blob_is_one_record() -> None:
+def test_the_same_blob_is_never_copied() -> None:
+    """The coordinator sends the same coded pictures to every site."""
     grid = FakeGrid({1: site("a"), 2: site("b")})
     blob = b"pictures" * 100
-    list(sites(grid).exchange({"a": requests(2, blob=blob), "b": requests(2, blob=bytes(blob))}))
-    assert len({id(message.content["blob"]) for message in grid.pushed}) == 1
+    list(sites(grid).exchange({"a": requests(2, blob=blob), "b": requests(2, blob=blob)}))
+    assert all(message.content["blobs"]["0"].data is blob for message in grid.pushed)
 
 
 def test_an_offline_node_is_unreachable_and_the_others_go_on() -> None:
@@ -112,8 +114,8 @@ def test_a_node_that_goes_away_in_the_middle() -> None:
 @pytest.mark.parametrize("text", ["no json", "[]", '{"ok": 1, "meta": {}}', '{"ok": true}', None, *HOSTILE.values()])
 def test_an_answer_that_is_no_reply(text: str | None) -> None:
     def answer(message: Message) -> Message:
-        good = content(Reply(True))
-        bad = RecordDict({**good, "meta": ConfigRecord({"json": text})}) if text is not None else RecordDict({})
+        good = content([Reply(True)])
+        bad = RecordDict({**good, "meta": ConfigRecord({"json": [text]})}) if text is not None else RecordDict({})
         return Message(bad, reply_to=message)
 
     (done,) = sites(FakeGrid({1: answer})).exchange({"a": requests(1)})
@@ -127,7 +129,7 @@ def test_nothing_to_ask() -> None:
 
 
 def refusal(reason: str, message: str = "") -> Node:
-    return lambda asked: Message(content(Reply(False, {"reason": reason, "message": message})), reply_to=asked)
+    return lambda asked: Message(content([Reply(False, {"reason": reason, "message": message})]), reply_to=asked)
 
 
 def test_find_sites_maps_names_to_nodes_in_the_order_of_the_study() -> None:
@@ -135,7 +137,7 @@ def test_find_sites_maps_names_to_nodes_in_the_order_of_the_study() -> None:
     found = find_sites(grid, ["a", "b"], 1, {"run": "/r"})
     assert found == {"a": 9, "b": 7}
     assert list(found) == ["a", "b"]
-    assert read(grid.pushed[0]) == Request("hello", {"run": "/r"})
+    assert read(grid.pushed[0]) == [Request("hello", {"run": "/r"})]
 
 
 def test_find_sites_waits_for_nodes_that_come_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def failing(times: int, reply: Callable[[Message], Message], then: Node) -> Node
 
 
 def refusing(reason: str) -> Callable[[Message], Message]:
-    return lambda message: Message(content(Reply(False, {"reason": reason})), reply_to=message)
+    return lambda message: Message(content([Reply(False, {"reason": reason})]), reply_to=message)
 
 
 def states(log: EventLog) -> Iterator[tuple[str, str, str]]:

@@ -47,7 +47,7 @@ network = "unet"
 width = 4
 epochs = 1
 [round]
-chunk = 5
+chunk_mb = 0.00512  # 5 pictures
 [resources]
 site_threads = 1
 student_threads = 1

@@ -16,7 +16,7 @@ from nakt_fed.store import open_group
 from nakt_fed.student import train_student
 from nakt_fed.study import Study
 from simulation.oracle import InProcess, run_in_process
-from tests.tiny import SITES, UNET, Hospitals, whole_study
+from tests.tiny import SITES, UNET, Hospitals, megabytes, whole_study
 
 pytestmark = pytest.mark.usefixtures("plain_report")
 
@@ -62,7 +62,7 @@ def test_loaded_teachers_answer_as_when_they_were_trained(
 def test_other_engines_give_the_same(
     whole: Path, folders: Path, tmp_path: Path, forget: Callable[[], None], chunk: int, behaviour: dict[str, Any]
 ) -> None:
-    study = with_teachers_of(whole, folders, round={"chunk": chunk})
+    study = with_teachers_of(whole, folders, round={"chunk_mb": megabytes(chunk)})
     engine: Sites = Hospitals({name: open_service(study, name, tmp_path) for name in SITES}, **behaviour)
     run_study(study, tmp_path, engine, train_student)
     assert outcome(tmp_path) == outcome(whole)

@@ -98,7 +98,7 @@ def test_a_message_that_is_none_of_ours_is_answered_too() -> None:
     grid = FakeGrid({})
     message = Message(RecordDict({"meta": ConfigRecord({})}), 5, "query.masks")
     grid.push_messages([message])
-    assert read_message(app(message, node(0))).meta["reason"] == "internal"
+    assert read_message(app(message, node(0)))[0].meta["reason"] == "internal"
 
 
 def test_more_nodes_than_sites(run: Path) -> None:
