@@ -92,7 +92,7 @@ def test_every_kind_is_rejected_and_asked_once_more_then_the_site_is_set_aside(t
     with Federation(tmp_path / "f", pause=0.0) as federation:
         federation.start_coordinator()
         federation.start_sites("ann")
-        study = federation.write_study("lies", pictures=2 * len(FAULTS), seed=30, round={"chunk": 2, "min_sites": 1})
+        study = federation.write_study("lies", pictures=2 * len(FAULTS), seed=30, round={"min_sites": 1})
         with lying_site(federation, "bob"):
             running = federation.run(study)
             running.wait_for_fusion(240)

@@ -21,7 +21,7 @@ from nakt_fed.store import ChunkStore, open_group
 from nakt_fed.student import StudentJob, train_student
 from nakt_fed.study import FusionSpec
 from tests.reference.fusion import integer_mean
-from tests.tiny import CARD, Tamper, hospitals, tiny_study
+from tests.tiny import CARD, Tamper, hospitals, megabytes, tiny_study
 
 NAMES = ("ann", "bob", "eve")
 COUNT, CHUNK = 7, 2  # 4 chunks, the last of one picture
@@ -104,7 +104,7 @@ class WithoutBob:
 def carry_out(folders: Path, run: Path, how: str, sites: Any = None, min_sites: int = 1, **behaviour: Any) -> Any:
     """Its results. 7 pictures in chunks of 2."""
     run.mkdir(exist_ok=True)
-    table = {"chunk": 2, "min_sites": min_sites, "unfinished": how}
+    table = {"chunk_mb": megabytes(2), "min_sites": min_sites, "unfinished": how}
     study = tiny_study(folders, transferal={"views": 0}, round=table)
     run_study(study, run, sites or hospitals(study, run, **behaviour), one_epoch)
     return json.loads((run / "results.json").read_text())
@@ -155,7 +155,7 @@ class TestRuns:
         run = tmp_path / "later"
         with pytest.raises(RunError, match=r"1 of 2 sites are left, at least round.min_sites = 2"):
             carry_out(folders, run, "drop", min_sites=2, tamper=leaves(2, gone))
-        study = tiny_study(folders, transferal={"views": 0}, round={"chunk": 2})
+        study = tiny_study(folders, transferal={"views": 0}, round={"chunk_mb": megabytes(2)})
         results = carry_out(folders, run, "use", WithoutBob(hospitals(study, run)))
         assert results["weights"] == {"ann": 0.5, "bob": 0.5}
         assert "did not come in time" in results["set_aside"]["bob"]
@@ -166,7 +166,7 @@ class TestRuns:
         run = tmp_path / "run"
         carry_out(folders, run, "drop", tamper=leaves(2, gone))
         (run / "student.safetensors").unlink()  # as if killed before the student was saved
-        study = tiny_study(folders, transferal={"views": 0}, round={"chunk": 2})
+        study = tiny_study(folders, transferal={"views": 0}, round={"chunk_mb": megabytes(2)})
         again = hospitals(study, run)
         assert carry_out(folders, run, "use", again)["weights"] == {"ann": 0.5, "bob": 0.5}
         assert again.asked == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import sites.app
 from nakt_fed.exchange import Exchange, Reply, Request
 from server import grid as grid_module
-from server.grid import FlowerSites
+from server.grid import FlowerSites, with_meta
 from server.presence import Presence
 from sites.app import answers, content, read
 from tests.server.fake_grid import FakeGrid, Node, be_a_task, offline
@@ -42,7 +42,7 @@ def chunks(count: int, size: int = 0) -> Iterator[Request]:
 
 def asked(grid: FakeGrid, requests: Iterator[Request], in_flight: int = 1, share: int = 4) -> list[Exchange]:
     presence = Presence(["a"], lambda: {"a": 1}, 0.0)
-    return list(FlowerSites(grid, presence, in_flight, 60, lambda request: {}, share).exchange({"a": requests}))
+    return list(FlowerSites(grid, presence, in_flight, 60, with_meta({}), share).exchange({"a": requests}))
 
 
 def shares(grid: FakeGrid) -> list[list[int]]:
