@@ -147,7 +147,7 @@ class Loopback:
 def other_app(package: Path, settings: dict[str, str | int], home: Path) -> Path:
     """The folder, below `home`, of a Flower app that is not ours; settings begin empty."""
     app, name = home / "app", package.name
-    shutil.copytree(package, app / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(package, app / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
     parts = {"serverapp": f"{name}.server_app:app", "clientapp": f"{name}.client_app:app"}
     defaults = {key: type(value)() for key, value in settings.items()}
     project = {"name": name, "version": "1.0.0", "description": "", "license": "Apache-2.0"}
