@@ -91,7 +91,6 @@ class TransferalSpec(Part):
     images: list[Path] = Field(min_length=1)
     views: int = Field(default=20, ge=0, le=999)
     mix: float = Field(default=0.7, ge=0, le=1)
-    blend: float = Field(default=0.0, ge=0, le=1)
     duplicates: Literal["refuse", "drop"] = "refuse"
 
 

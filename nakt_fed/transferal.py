@@ -64,7 +64,7 @@ def _build(study: Study, folder: Path) -> None:
     files = list_transferal(spec.images)
     hashes = [content_hash(image) for image in read_pictures((path for _, path in files), size)]
     files, hashes = without_twins(files, hashes, drop=spec.duplicates == "drop")
-    scheme = ViewScheme(study.study.seed, spec.views, spec.mix, spec.blend) if spec.views else None
+    scheme = ViewScheme(study.study.seed, spec.views, spec.mix) if spec.views else None
     count = len(files) * (1 + spec.views)
     chunk = study.chunk(count)
     group = zarr.open_group(str(folder / "pictures.zarr"), mode="w")

@@ -1,8 +1,7 @@
 """Views: pictures derived from transferal pictures, bit for bit the same at the coordinator and at every site.
 
 A view is a transferal picture after the ordinary augmentation and, with probability `mix`, mixed with another
-transferal picture that has had an augmentation of its own: blended with probability `blend`, else a box of it is pasted
-(DESIGN §3, docs/views.md). The teachers answer the view
+transferal picture that has had an augmentation of its own (DESIGN §3, docs/views.md). The teachers answer the view
 itself. Only the scheme crosses the wire, so nothing here may depend on a machine or on a library's version: draws come
 from SHA-256, pixels from integer arithmetic.
 """
@@ -10,7 +9,7 @@ from SHA-256, pixels from integer arithmetic.
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
 from typing import Any, Protocol
@@ -20,7 +19,7 @@ import numpy as np
 from nakt_fed.errors import DataError
 from nakt_fed.render import LEVEL, ONE, PER_DEGREE, Box, Change, Gray, Recipe, render
 
-SCHEME = "views/2"
+SCHEME = "views/1"
 
 # The ordinary augmentation (paper A.3). `augment.py` draws from the same ranges.
 KEPT = (0.7, 1.0)  # share of consecutive rows, and of consecutive columns
@@ -40,11 +39,10 @@ class ViewScheme:
     seed: int
     per_picture: int
     mix: float
-    blend: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The manifest's entry."""
-        return {"scheme": SCHEME, **asdict(self)}
+        return {"scheme": SCHEME, "seed": self.seed, "per_picture": self.per_picture, "mix": self.mix}
 
     @classmethod
     def from_dict(cls, entry: Mapping[str, Any]) -> "ViewScheme":
@@ -58,24 +56,26 @@ class ViewScheme:
                 f"manifest: views.scheme must be {SCHEME!r}, got {entry.get('scheme')!r}; "
                 "install the same nakt_fed version at the coordinator and at every site"
             )
-        seed, per_picture, mix, blend = (entry.get(key) for key in ("seed", "per_picture", "mix", "blend"))
-        whole = isinstance(seed, int) and isinstance(per_picture, int) and 0 <= per_picture <= MOST
-        if not (whole and all(isinstance(share, int | float) and 0 <= share <= 1 for share in (mix, blend))):
+        seed, per_picture, mix = (entry.get(key) for key in ("seed", "per_picture", "mix"))
+        if not (isinstance(seed, int) and isinstance(per_picture, int) and isinstance(mix, int | float)) or not (
+            0 <= per_picture <= MOST and 0 <= mix <= 1
+        ):
             raise DataError(
-                f"manifest: views needs a whole seed, per_picture in 0..{MOST}, mix and blend in 0..1, got {dict(entry)}; "
+                f"manifest: views needs a whole seed, per_picture in 0..{MOST} and mix in 0..1, got {dict(entry)}; "
                 "ask the coordinator for an undamaged manifest"
             )
-        return cls(seed, per_picture, float(mix), float(blend))  # type: ignore[arg-type]
+        return cls(seed, per_picture, float(mix))
 
     def recipe(self, ids: Sequence[str], i: int, k: int) -> Recipe:
         """View `k` of picture `ids[i]`. The partner is any other picture; a set of one picture never mixes."""
         draws = _draws(self.seed, ids[i], k)
         change = _draw_change(draws)
-        if not _happens(draws, self.mix) or len(ids) == 1:
+        mixed = next(draws) < round(self.mix * 2**32)
+        if not mixed or len(ids) == 1:
             return Recipe(change)
         partner = (i + _between(draws, 1, len(ids) - 1)) % len(ids)
         partner_change = _draw_change(draws)
-        if _happens(draws, self.blend):
+        if next(draws) & 1:
             return Recipe(change, partner, partner_change, weight=_between(draws, *_whole(BLEND, LEVEL)))
         return Recipe(change, partner, partner_change, box=_draw_box(draws))
 
@@ -125,10 +125,6 @@ def _draws(seed: int, picture_id: str, k: int) -> Iterator[int]:
     for counter in count():
         digest = sha256(f"{SCHEME}|{seed}|{picture_id}|{k}|{counter}".encode()).digest()
         yield from struct.unpack(">8I", digest)
-
-
-def _happens(draws: Iterator[int], share: float) -> bool:
-    return next(draws) < round(share * 2**32)
 
 
 def _between(draws: Iterator[int], low: int, high: int) -> int:

@@ -135,6 +135,6 @@ def test_views_that_do_not_fit_the_pictures_are_refused_although_the_hash_fits()
 
 
 def test_views_of_another_scheme_are_refused() -> None:
-    document = changed(json.loads(VIEWED.to_json()), ("views", "scheme"), "views/1")
-    with pytest.raises(DataError, match="views/1"):
+    document = changed(json.loads(VIEWED.to_json()), ("views", "scheme"), "views/2")
+    with pytest.raises(DataError, match="views/2"):
         Manifest.from_json(json.dumps(document))
