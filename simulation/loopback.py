@@ -141,7 +141,8 @@ class Loopback:
     def submit(self, package: Path, settings: dict[str, str | int]) -> int:
         """Start a run of another app: `package` holds server_app.py and client_app.py. Returns Flower's run id."""
         home = self.root / f"submitted-{package.name}"
-        return Client(load_kit(self.kit), home).submit(other_app(package, settings, home), settings)
+        app = other_app(package, settings, home)
+        return Client(load_kit(self.kit), home).submit(app, settings)
 
 
 def other_app(package: Path, settings: dict[str, str | int], home: Path) -> Path:
