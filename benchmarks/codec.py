@@ -24,7 +24,7 @@ from nakt_fed.codec import decode, encode
 from nakt_fed.data.folders import load_annotated, load_pictures
 from nakt_fed.errors import RunError
 from nakt_fed.predict import soft_masks
-from nakt_fed.study import NetworkSpec, Recipe
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog

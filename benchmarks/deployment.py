@@ -32,7 +32,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.events import follow
 from nakt_fed.ledger import Ledger
 from nakt_fed.processes import below
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 from simulation.loopback import Loopback, bundle_sha256, wait_for
 
 from .common import Row, interleaved, show, times_faster

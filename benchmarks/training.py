@@ -23,9 +23,9 @@ from nakt_fed.augment import augment
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.losses import dice_bce
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob
-from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nakt_fed.exchange import Exchange, Request, Sites
 from nakt_fed.ledger import Ledger
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

@@ -15,7 +15,7 @@ from torch import nn
 from nakt_fed.data.pictures import PREPROCESSING
 from nakt_fed.errors import CheckpointError, StudyError
 from nakt_fed.networks import build_network, describe, is_user_factory, resolve
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 from nakt_fed.weights import (
     SUFFIX,
     parse,

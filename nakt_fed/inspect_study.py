@@ -15,8 +15,9 @@ from nakt_fed.data.pictures import content_hash
 from nakt_fed.errors import DataError, NaktError, StudyError
 from nakt_fed.networks import describe, resolve
 from nakt_fed.predict import normalise, to_input
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.site_data import private_data
-from nakt_fed.study import FederatedStudy, NetworkSpec, Recipe, SiteSpec, Study
+from nakt_fed.study import FederatedStudy, SiteSpec, Study
 from nakt_fed.teacher import fresh_network
 from nakt_fed.transferal import without_twins
 

@@ -19,8 +19,8 @@ from nakt_fed.errors import CheckpointError, DataError
 from nakt_fed.inspect_study import refuse_useless, try_network
 from nakt_fed.metrics import dice, iou
 from nakt_fed.predict import BATCH, soft_masks
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.seeds import draw
-from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog

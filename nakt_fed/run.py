@@ -17,11 +17,12 @@ from nakt_fed.errors import RunError, is_disk_full
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Sites
 from nakt_fed.nakt import algorithm_1, algorithm_2
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.results import write_results
 from nakt_fed.round import Round
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import FitStudent, StudentJob
-from nakt_fed.study import NetworkSpec, Recipe, Study
+from nakt_fed.study import Study
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.weighting import site_weights
 

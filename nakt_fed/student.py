@@ -13,9 +13,9 @@ from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.split import split
 from nakt_fed.events import EventLog
 from nakt_fed.progress import epoch_reporter
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.seeds import draw
 from nakt_fed.store import open_group
-from nakt_fed.study import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.team import ALONE, Team
 from nakt_fed.train import fit

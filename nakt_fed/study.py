@@ -3,52 +3,13 @@
 import math
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$", max_length=64)]
+from nakt_fed.recipe import Name, NetworkSpec, Part, Recipe, Share
 
 LEAST_CHUNKS, LEAST_CHUNK, MOST_CHUNK = 8, 16, 4096  # chunks in a set; pictures in a chunk
-
-
-class Part(BaseModel):
-    """A table of the study file: unknown keys are refused, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkSpec(Part):
-    """An architecture by name: one of the five, any other of segmentation_models_pytorch, or a user's `module:factory`."""
-
-    network: str
-    width: int | None = Field(default=None, ge=2)
-    encoder: str | None = None
-    classes: int = Field(default=1, ge=1, le=1)
-
-    def spec(self) -> "NetworkSpec":
-        """Only the architecture, without what a subclass adds."""
-        return NetworkSpec(**{name: getattr(self, name) for name in NetworkSpec.model_fields})
-
-
-class Recipe(Part):
-    """How a network is fitted. The defaults suit small machines; `preset = "paper"` takes the paper's (A.3)."""
-
-    epochs: int = Field(default=20, ge=1)
-    batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    ema: float = Field(default=0.995, ge=0, lt=1)
-    augment: Literal["paper", "flip", "none"] = "paper"
-    overlap: Literal["product", "minimum"] = "product"
-    validation: Share = 0.1
-    keep: Literal["best", "last"] = "last"
-    precision: Literal["auto", "mixed", "float32"] = "auto"
-
-    def recipe(self) -> "Recipe":
-        """Only the recipe, without what a subclass adds."""
-        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
 
 
 class TeacherSpec(NetworkSpec, Recipe):
@@ -98,7 +59,7 @@ class FusionSpec(Part):
     """Who counts how much; weights are given for `fixed` only."""
 
     weighting: Literal["uniform", "n_images", "validation", "fixed"] = "uniform"
-    weights: dict[str, float] = {}
+    weights: dict[str, float] = Field(default_factory=dict)
 
 
 class FilterSpec(Part):
@@ -188,7 +149,7 @@ class Study(Part):
     round: RoundSpec = RoundSpec()
     student: StudentSpec
     fine_tune: FineTuneSpec | None = None
-    test: list[TestSpec] = []
+    test: list[TestSpec] = Field(default_factory=list)
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
 
     @property

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from nakt_fed.errors import StudyError
-from nakt_fed.study import FederatedStudy, NetworkSpec, Recipe, Study, StudySpec, TransferalSpec
+from nakt_fed.recipe import NetworkSpec, Recipe
+from nakt_fed.study import FederatedStudy, Study, StudySpec, TransferalSpec
 from nakt_fed.toml_file import dump, explain, parse, read_toml
 
 PAPER_RECIPE: dict[str, Any] = {

@@ -13,9 +13,10 @@ from nakt_fed.errors import DataError
 from nakt_fed.events import EventLog
 from nakt_fed.networks import build_network
 from nakt_fed.progress import epoch_reporter
+from nakt_fed.recipe import NetworkSpec
 from nakt_fed.seeds import draw
 from nakt_fed.site_data import PrivateData, write_split
-from nakt_fed.study import NetworkSpec, SiteSpec
+from nakt_fed.study import SiteSpec
 from nakt_fed.train import fit
 
 

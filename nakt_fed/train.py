@@ -21,8 +21,8 @@ from nakt_fed.losses import Overlap, dice_bce
 from nakt_fed.metrics import dice
 from nakt_fed.precision import half_type, layout
 from nakt_fed.predict import normalise, probabilities
+from nakt_fed.recipe import Recipe
 from nakt_fed.seeds import draw
-from nakt_fed.study import Recipe
 from nakt_fed.team import ALONE, Team
 from nakt_fed.training_state import EpochLog, State, finish, keep, resume, settle
 

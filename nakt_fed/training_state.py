@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nakt_fed.errors import RunError
-from nakt_fed.study import Recipe
+from nakt_fed.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.predict import soft_masks
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 
 TEACHER = NetworkSpec(network="benchmarks.teacher:smooth")
 app = ClientApp()

@@ -12,7 +12,7 @@ import click
 from nakt_fed.cli.words import many
 
 if TYPE_CHECKING:
-    from nakt_fed.study import NetworkSpec
+    from nakt_fed.recipe import NetworkSpec
     from nakt_fed.training_state import EpochLog
 
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -14,7 +14,7 @@ from nakt_fed.networks import smp
 from nakt_fed.networks.attunet import attunet
 from nakt_fed.networks.sdunet import MIN_WIDTH, sdunet
 from nakt_fed.networks.unet import UNet
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 
 __all__ = ["NETWORKS", "build_network", "describe", "is_user_factory", "resolve"]
 

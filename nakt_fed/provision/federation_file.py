@@ -7,7 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from nakt_fed.study import Part, StudySpec
+from nakt_fed.recipe import Part
+from nakt_fed.study import StudySpec
 from nakt_fed.toml_file import parse, read_toml
 
 PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]

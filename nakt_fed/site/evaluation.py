@@ -17,8 +17,8 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.metrics import dice, summary
 from nakt_fed.networks import build_network, describe, is_user_factory
 from nakt_fed.predict import Teacher, probabilities, quantise
+from nakt_fed.recipe import NetworkSpec
 from nakt_fed.site_data import PrivateData
-from nakt_fed.study import NetworkSpec
 
 MIN_EVALUATED = 10
 """A mean over fewer pictures says too much about each of them."""

@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from nakt_fed.study import Name, Part, SiteSpec, StudySpec, TeacherSpec
+from nakt_fed.recipe import Name, Part
+from nakt_fed.study import SiteSpec, StudySpec, TeacherSpec
 from nakt_fed.toml_file import parse, read_toml
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

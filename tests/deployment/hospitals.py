@@ -8,7 +8,7 @@ from torch import nn
 
 from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.data.synthetic import synthetic_set, write_folder
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 from nakt_fed.teacher import fresh_network
 
 SIZE, WIDTH = 32, 4

@@ -9,7 +9,7 @@ import pytest
 from nakt_fed.at_sites import judged_at_sites
 from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.ledger import Ledger
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 
 GOOD = {"n": 12, "student": {"mean": 0.7, "std": 0.1}, "teacher": {"mean": 0.6, "std": 0.2}}
 

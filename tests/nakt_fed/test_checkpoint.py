@@ -21,7 +21,7 @@ from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.pictures import PREPROCESSING
 from nakt_fed.errors import CheckpointError, StudyError
 from nakt_fed.networks import NETWORKS, build_network
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 
 SPEC = NetworkSpec(network="unet", width=2)
 

@@ -17,7 +17,7 @@ from nakt_fed.errors import CheckpointError, DataError, RunError, StudyError
 from nakt_fed.metrics import dice, iou
 from nakt_fed.parts import CONTOUR, evaluate_folder, predict_folder, train_network
 from nakt_fed.predict import soft_masks
-from nakt_fed.study import NetworkSpec, Recipe
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.training_state import EpochLog
 from tests.command import nakt
 

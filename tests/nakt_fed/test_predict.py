@@ -9,7 +9,7 @@ from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.errors import AnswerError
 from nakt_fed.networks import build_network
 from nakt_fed.predict import BATCH, normalise, probabilities, quantise, soft_masks, to_input
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 
 PICTURES = synthetic_set(BATCH + 5, 32, seed=1).images
 SPECS = [

@@ -12,10 +12,10 @@ from jsonschema import Draft202012Validator
 from nakt_fed.checkpoint import Card
 from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.ledger import Ledger
+from nakt_fed.recipe import NetworkSpec
 from nakt_fed.status import read_status
 from nakt_fed.status_data import Epoch, RunStatus, SiteStatus, Stage, Told
 from nakt_fed.status_words import document
-from nakt_fed.study import NetworkSpec
 from tests.nakt_fed.report_fixture import Kind, build_run
 from tests.nakt_fed.status_fixture import Story, everything
 

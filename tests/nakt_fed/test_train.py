@@ -16,7 +16,7 @@ from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.errors import DataError, RunError
 from nakt_fed.metrics import dice
 from nakt_fed.predict import probabilities
-from nakt_fed.study import NetworkSpec, Recipe
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.teacher import fresh_network
 from nakt_fed.team import Team
 from nakt_fed.train import decay, fit, learning_rate

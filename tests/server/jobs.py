@@ -11,9 +11,9 @@ import torch
 from safetensors.numpy import load_file
 
 from nakt_fed.data.synthetic import synthetic_set
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.study import NetworkSpec, Recipe
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,8 +17,8 @@ from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.errors import RunError
 from nakt_fed.networks import build_network
 from nakt_fed.processes import below, parents
+from nakt_fed.recipe import NetworkSpec
 from nakt_fed.student import StudentJob
-from nakt_fed.study import NetworkSpec
 from server.student import fit_student
 from tests.server.jobs import ROOT, epochs, history, in_process, last_loss, make_job, same_weights, wait_for
 from tests.watch import command, started

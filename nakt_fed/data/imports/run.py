@@ -2,7 +2,8 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,21 +56,27 @@ def import_set(
     if options.transferal or not listing.annotated:
         listing, test_share = replace(listing, annotated=False), 0.0
     _refuse_items(listing.items, source)
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        for folder in ["images", "masks"] if listing.annotated else ["images"]:
-            (part / folder).mkdir(parents=True)
+    with _whole_or_nothing(target) as part:
         written, faults = _written(listing, root, part, on_file)
         _refuse_faults(faults, len(listing.items), skip_damaged, bool(written))
         manifest = assemble(found, listing, written, faults, test_share, options)
         _move(manifest, part)
         write_manifest(manifest, part)
+    return manifest
+
+
+@contextmanager
+def _whole_or_nothing(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target` at the end, and is gone when the block does not end well."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir()
+        yield part
         part.replace(target)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    return manifest
 
 
 def _refuse_full(target: Path) -> None:
@@ -94,6 +101,8 @@ def _written(
     def write(item: Item) -> list[Written] | Fault:
         return write_item(item, root, part, listing.annotated)
 
+    for folder in ["images", "masks"] if listing.annotated else ["images"]:
+        (part / folder).mkdir()
     results = in_threads(write, listing.items, on_file)
     faults = [result for result in results if isinstance(result, Fault)]
     return [one for result in results if not isinstance(result, Fault) for one in result], faults

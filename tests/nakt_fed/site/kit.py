@@ -12,7 +12,7 @@ from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.networks import build_network
 from nakt_fed.provision import keys
 from nakt_fed.provision.certificates import authority_certificate, server_certificate
-from nakt_fed.study import NetworkSpec
+from nakt_fed.recipe import NetworkSpec
 from tests.nakt_fed.site.hospital import write_key
 from tests.tiny import SIZE
 

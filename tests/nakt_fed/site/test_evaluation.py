@@ -19,11 +19,11 @@ from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.networks import build_network
 from nakt_fed.predict import normalise, soft_masks, to_input
+from nakt_fed.recipe import NetworkSpec
 from nakt_fed.service import TeacherService
 from nakt_fed.site.evaluation import student
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.receipts import verify
-from nakt_fed.study import NetworkSpec
 from tests.nakt_fed.site.hospital import Coordinator, service_of, site_file, write_key
 from tests.tiny import SIZE, dark
 
