@@ -7,14 +7,15 @@ import pytest
 
 from nakt_fed.errors import RunError
 from server import ray_train, ray_worker, storage
-from server.student import _failure, _short_folder, _start_ray, environment, fit_student
+from server.private_ray import _short_folder, _start_ray, environment
+from server.student import _failure, fit_student
 from tests.server.jobs import make_job
 
 
 def test_own_ray_listens_to_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "NAKT_RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    env, again = (environment(make_job(tmp_path), tmp_path) for _ in range(2))
+    env, again = (environment(1, tmp_path) for _ in range(2))
     assert env["RAY_AUTH_MODE"] == "token"
     assert len(env["RAY_AUTH_TOKEN"]) == 64
     assert env["RAY_AUTH_TOKEN"] != again["RAY_AUTH_TOKEN"]
@@ -27,7 +28,7 @@ def test_the_users_cluster_keeps_its_own_rules(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("NAKT_RAY_ADDRESS", "head:6379")
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "theirs")
-    env = environment(make_job(tmp_path), tmp_path)
+    env = environment(1, tmp_path)
     assert env["NAKT_RAY_ADDRESS"] == "head:6379"
     assert env["RAY_AUTH_TOKEN"] == "theirs"
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in env
@@ -36,7 +37,7 @@ def test_the_users_cluster_keeps_its_own_rules(tmp_path: Path, monkeypatch: pyte
 def test_ray_client_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the real child process: the reason comes back, the log stays, the scratch folder goes."""
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
-    monkeypatch.setattr("server.student._short_folder", lambda: str(tmp_path))
+    monkeypatch.setattr("server.private_ray._short_folder", lambda: str(tmp_path))
     with pytest.raises(RunError, match=r"^RAY_ADDRESS is ray://head:10001: the coordinator has to run on a node"):
         fit_student(make_job(tmp_path))
     assert (tmp_path / "student.log").exists()
