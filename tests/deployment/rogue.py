@@ -30,6 +30,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from tests.deployment.federation import Federation
+from tests.deployment.running import wait_for
 
 
 @dataclass
@@ -44,9 +45,9 @@ class Rogue:
         contents: dict[str, bytes] = {}
 
         def fetch(each: str) -> None:
-            reply = self.client.PullObject(PullObjectRequest(node=self.node, run_id=run, object_id=each))
-            contents[each] = reply.object_content
-            for child in get_object_children_ids_from_object_content(reply.object_content):
+            asked = PullObjectRequest(node=self.node, run_id=run, object_id=each)
+            contents[each] = wait_for(lambda: self.client.PullObject(asked).object_content, 10, "a part of a message")
+            for child in get_object_children_ids_from_object_content(contents[each]):
                 fetch(child)
 
         fetch(object_id)

@@ -8,9 +8,9 @@ import pytest
 
 from nakt_fed.site.site_file import load_site
 from tests.deployment.compare import assert_same_masks, oracle_of
-from tests.deployment.disk import Disk, small_disk
 from tests.deployment.federation import Federation
 from tests.deployment.running import Running, answered
+from tests.disk import Disk, small_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(600)]
 PICTURES = 16

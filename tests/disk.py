@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = 4096
+MOST = 2**20  # bytes written at once
 
 
 @dataclass
@@ -18,12 +18,11 @@ class Disk:
 
     folder: Path
 
-    def fill(self) -> None:
-        """To the last page."""
+    def fill(self, leave: int = 0) -> None:
+        """To the last page, or with so many bytes left; others may write meanwhile."""
         with suppress(OSError), (self.folder / "ballast").open("ab", buffering=0) as file:
-            while True:
-                file.write(bytes(PAGE))
-        assert shutil.disk_usage(self.folder).free < PAGE
+            while (room := shutil.disk_usage(self.folder).free - leave) > 0:
+                file.write(bytes(min(room, MOST)))
 
     def free(self) -> None:
         (self.folder / "ballast").unlink()
