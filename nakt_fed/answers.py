@@ -16,6 +16,7 @@ REMEDY = {
     "unreachable": "is it running and connected?",
     "bad_checkpoint": "check its teacher's checkpoint",
     "disk_full": "the site's disk is full, free some space",
+    "not_from_site": "this answer was not signed with the site's registered key for this question",
     "bad_data": "check its pictures and masks with `nakt check`",
     "bad_answer": "check its teacher: finite probabilities in 0..1, one per pixel",
 }

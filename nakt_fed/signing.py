@@ -1,16 +1,23 @@
-"""Orders: what a coordinator asks of a site, signed with its key (Ed25519), so that no relay can ask for more."""
+"""Signatures. Orders: what a coordinator asks of a site, signed with its key (Ed25519), so that no relay can ask for more.
+Answers: signed with the site's registered key (ECDSA), so that nobody else can answer for it, and no answer is used twice."""
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    load_pem_private_key,
+    load_pem_public_key,
+    load_ssh_private_key,
+)
 
 from nakt_fed.errors import RunError
 from nakt_fed.exchange import Request
@@ -21,6 +28,9 @@ Sign = Callable[[str, Request], dict[str, str]]
 The order is the whole request: kind, site, run, issued (UTC), meta, and the blob's SHA-256.
 """
 Now = Callable[[], datetime]
+SITE_KEY = "NAKT_SITE_KEY"
+"""Environment variable: where the SuperNode that started the app has its private key."""
+_ECDSA = ec.ECDSA(hashes.SHA256())
 
 
 def utc_now() -> datetime:
@@ -50,6 +60,31 @@ def verified(meta: dict[str, Any], key_file: Path) -> dict[str, Any] | None:
     except (KeyError, ValueError, InvalidSignature):
         return None
     return order if isinstance(order, dict) else None
+
+
+def sign_answer(key_file: Path, message: str, texts: list[str], blobs: Mapping[str, bytes]) -> str:
+    """A site's signature (base64) over its replies to the message with this id. Raises RunError: no such key.
+
+    The id is a hash of the message, and with it of the signed order in it.
+    """
+    key = _load(key_file, load_ssh_private_key, ec.EllipticCurvePrivateKey, password=None)
+    return base64.b64encode(key.sign(_answer(message, texts, blobs), _ECDSA)).decode()
+
+
+def is_answer_of(public_key: bytes, signature: str, message: str, texts: list[str], blobs: Mapping[str, bytes]) -> bool:
+    """Whether the holder of the site's key (`public_key`, PEM) has given these replies to this very message."""
+    key = load_pem_public_key(public_key)
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    try:
+        key.verify(base64.b64decode(signature, validate=True), _answer(message, texts, blobs), _ECDSA)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def _answer(message: str, texts: list[str], blobs: Mapping[str, bytes]) -> bytes:
+    sums = {place: hashlib.sha256(blob).hexdigest() for place, blob in blobs.items()}
+    return json.dumps({"nakt-fed answer": message, "texts": texts, "blobs": sums}, sort_keys=True).encode()
 
 
 def _load(path: Path, read: Callable[..., Any], kind: type, **options: Any) -> Any:

@@ -13,6 +13,7 @@ WAITS = {
 REASONS = {
     "unreachable": "it could not be reached",
     "bad_reply": "its answer could not be read: run the same nakt-fed there and here",
+    "not_from_site": "an answer in its name was not signed with its key: somebody else gave it, or its SuperNode was not started by nakt-fed",
     "bad_answer": "its answer was no usable set of masks",
     "not_signed": "it trusts another coordinator key: compare coordinator.pub there with the one of the coordinator's kit",
     "wrong_order": "it refused an order that does not fit the request: run the same nakt-fed there and here",

@@ -78,7 +78,7 @@ def _follow(run: Path, kit: Kit, client: Client) -> None:
         stop_process(run)
         raise
     if watch.status != COMPLETED:
-        raise RunError(error or watch.why(kit.state / "superexec.log"))
+        raise RunError(watch.full_disk() or error or watch.why(kit.state / "superexec.log"))
 
 
 if __name__ == "__main__":

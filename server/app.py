@@ -80,7 +80,8 @@ def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None
         sign = signer(kit.signing_key, run.name)
         messages = min(MESSAGES, study.round.in_flight)
         share = study.round.in_flight // messages
-        sites = FlowerSites(grid, presence, messages, MESSAGE_SECONDS, sign, share)
+        keys = {name: key for key, name in names.items()}
+        sites = FlowerSites(grid, presence, messages, MESSAGE_SECONDS, sign, share, keys)
         _carry_out(study, run, Witnessed(sites, Receipts(run / FILE), run.name))
 
 

@@ -15,6 +15,7 @@ from flwr.serverapp import Grid
 
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Exchange, Reply, Request
+from nakt_fed.signing import is_answer_of
 from nakt_fed.wire import read_reply, request_text
 
 from .presence import PAUSES, Presence
@@ -31,9 +32,9 @@ def blob_array(blob: bytes) -> Array:
     return Array("uint8", (len(blob),), "bytes", blob)
 
 
-def read_message(message: Message) -> list[Reply]:
-    """The site's replies to the first requests of a message, at least one; or why there are none: Flower's own error, or an
-    answer that is no reply of ours."""
+def read_message(message: Message, key: bytes | None = None) -> list[Reply]:
+    """The site's replies to the first requests of a message, at least one; or why there are none: Flower's own error, an
+    answer that is no reply of ours, or one that the holder of the site's `key` (PEM) has not given to this message."""
     if message.has_error():
         error = message.error
         if error.code == INVALID_FAB:
@@ -41,13 +42,14 @@ def read_message(message: Message) -> list[Reply]:
             return [Reply(False, {"reason": "app_not_approved", "message": text})]
         return [unreachable(f"Flower error {error.code}: {(error.reason or 'no reason given').strip()[:300]}")]
     try:
-        arrays, texts = message.content.array_records["blobs"], message.content.config_records["meta"]["json"]
-        if not isinstance(texts, list) or not texts:
+        arrays, meta = message.content.array_records["blobs"], message.content.config_records["meta"]
+        blobs = {place: array.data for place, array in arrays.items()}
+        if not isinstance(meta["json"], list) or not meta["json"]:
             raise AnswerError("a list of replies was expected")
-        return [
-            read_reply(str(text), arrays[str(place)].data if str(place) in arrays else b"")
-            for place, text in enumerate(texts)
-        ]
+        texts, asked = [str(text) for text in meta["json"]], message.metadata.reply_to_message_id
+        if key and not is_answer_of(key, str(meta.get("signature")), asked, texts, blobs):
+            return [Reply(False, {"reason": "not_from_site"})]
+        return [read_reply(text, blobs.get(str(place), b"")) for place, text in enumerate(texts)]
     except (KeyError, AnswerError) as error:
         return [Reply(False, {"reason": "bad_reply", "message": f"not a reply of nakt-fed: {error}"})]
 
@@ -110,13 +112,20 @@ class FlowerSites:
 
     `stamp` gives the meta of a request, anew each time it is sent: the coordinator's signed order, or the request's own
     meta with the simulation's run folder. A site that is away or busy is asked again when it is back; a lost one counts as
-    unreachable.
+    unreachable. `keys`: the sites' public keys; what a site has not signed is no answer of its.
     """
 
     def __init__(
-        self, grid: Grid, presence: Presence, in_flight: int, ttl: float, stamp: Stamp, share: int = 1
+        self,
+        grid: Grid,
+        presence: Presence,
+        in_flight: int,
+        ttl: float,
+        stamp: Stamp,
+        share: int = 1,
+        keys: Mapping[str, bytes] | None = None,
     ) -> None:
-        self.names, self._presence = presence.names, presence
+        self.names, self._presence, self._keys = presence.names, presence, keys or {}
         self._grid, self._in_flight, self._ttl, self._stamp, self._share = grid, in_flight, ttl, stamp, share
 
     def arrivals(self) -> Iterator[list[str]]:
@@ -145,10 +154,13 @@ class FlowerSites:
             for message_id in list(sent):
                 for message in self._grid.pull_messages([message_id]):
                     arrived, done = True, sent.pop(message_id)
-                    yield from self._arrived(done, read_message(message), lines[done.site], sent)
+                    yield from self._arrived(done, self._read(done, message), lines[done.site], sent)
             pause = SHORTEST_PAUSE if arrived else min(LONGEST_PAUSE, 1.3 * pause)
             if not arrived:
                 time.sleep(pause)
+
+    def _read(self, done: _Sent, message: Message) -> list[Reply]:
+        return read_message(message, self._keys.get(done.site))
 
     def _arrived(self, done: _Sent, replies: list[Reply], line: _Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
         line.in_flight -= 1

@@ -71,10 +71,15 @@ class Watch:
             "(it notices a process that died within about two minutes)",
         )
 
+    def full_disk(self) -> str:
+        """In words, when the run or the coordinator's own state has no room; else empty."""
+        for what, folder in (("the run", self.run), ("the coordinator's state", self.client.kit.state)):
+            if folder.exists() and shutil.disk_usage(folder).free < LEAST_FREE:
+                return f"the disk is full, {what} is in {folder}; free some space, then resume"
+        return ""
+
     def why(self, log: Path) -> str:
         """Why it ended, when it said nothing itself; `log` is where Flower's words are."""
-        if shutil.disk_usage(self.run).free < LEAST_FREE:
-            return f"the disk is full, the run is in {self.run}; free some space, then resume"
         if not self.begun:
             return f"the run's process ended before it had begun (in Flower: {self.status!r}); see the log {log}"
         return f"the run ended in Flower as {self.status!r}; see the log {log}"

@@ -4,6 +4,7 @@ Nothing here protects a hospital: this code comes from the coordinator. The rule
 """
 
 import logging
+import os
 import secrets
 import time
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from nakt_fed.errors import AnswerError
+from nakt_fed.errors import AnswerError, RunError
 from nakt_fed.exchange import Reply, Request
+from nakt_fed.signing import SITE_KEY, sign_answer
 from nakt_fed.site.relay import ask_service
 from nakt_fed.wire import KINDS, read_request, reply_text
 
@@ -26,13 +28,14 @@ log = logging.getLogger("flwr")
 def query(message: Message, context: Context) -> Message:
     """One handler for every kind. An exception stays at the site; only a reference number leaves it."""
     try:
-        return Message(content(answers(read(message), context)), reply_to=message)
+        record = content(answers(read(message), context), message.metadata.message_id)
     except Exception:
         reference = secrets.token_hex(4)
         log.exception("request failed, reference %s", reference)
         text = f"the site could not answer; its log tells why, reference {reference}"
         reply = Reply(False, {"reason": "internal", "message": text, "reference": reference})
-        return Message(content([reply]), reply_to=message)
+        record = content([reply], message.metadata.message_id)
+    return Message(record, reply_to=message)
 
 
 for _kind in KINDS:
@@ -62,15 +65,24 @@ def answers(requests: list[Request], context: Context) -> list[Reply]:
     return replies
 
 
-def content(replies: list[Reply]) -> RecordDict:
+def content(replies: list[Reply], message: str = "") -> RecordDict:
     """Blobs of bytes go as Arrays: three times faster in Flower than bytes in a ConfigRecord."""
-    blobs = {
-        str(place): Array("uint8", (len(reply.blob),), "bytes", reply.blob)
-        for place, reply in enumerate(replies)
-        if reply.blob
-    }
+    blobs = {str(place): reply.blob for place, reply in enumerate(replies) if reply.blob}
     texts = [reply_text(reply) for reply in replies]
-    return RecordDict({"meta": ConfigRecord({"json": texts}), "blobs": ArrayRecord(blobs)})
+    arrays = {place: Array("uint8", (len(blob),), "bytes", blob) for place, blob in blobs.items()}
+    meta = ConfigRecord({"json": texts, "signature": signature(message, texts, blobs)})
+    return RecordDict({"meta": meta, "blobs": ArrayRecord(arrays)})
+
+
+def signature(message: str, texts: list[str], blobs: dict[str, bytes]) -> str:
+    """The site's, with the key by which the coordinator knows it; empty in a simulation, or where it cannot be read."""
+    if not (key := os.environ.get(SITE_KEY)):
+        return ""
+    try:
+        return sign_answer(Path(key), message, texts, blobs)
+    except RunError:
+        log.exception("the answer is not signed")
+        return ""
 
 
 def answer(request: Request, context: Context) -> Reply:

@@ -31,6 +31,7 @@ from flwr.supernode.cli import flower_supernode
 
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Request
+from nakt_fed.signing import SITE_KEY
 from nakt_fed.site.relay import ask_service
 
 ENTITY = "fpk_this-site"
@@ -108,6 +109,9 @@ def main(service: str, *arguments: str) -> None:
     """Become the SuperNode. Its folder (FLWR_HOME) loses what an app has left there under an approved one's name."""
     home, guard = Path(os.environ["FLWR_HOME"]), Guard(Path(service))
     shutil.rmtree(home / "apps", ignore_errors=True)
+    if "--auth-supernode-private-key" in arguments:
+        key = arguments[arguments.index("--auth-supernode-private-key") + 1]
+        os.environ[SITE_KEY] = str(Path(key).resolve())  # the app signs its answers with it
     entities = home / "trusted-entities.json"
     entities.write_text(guard.trusted())
     connect = supernode.http_request_response  # AttributeError: Flower has changed

@@ -1,5 +1,6 @@
 """A site whose answers cannot be used: each kind once, over a real SuperLink, and the last one twice."""
 
+import json
 import os
 import tomllib
 from collections import Counter, defaultdict
@@ -52,7 +53,7 @@ class Lying:
     def handle(self, request: Request) -> Reply:
         if request.kind != "masks":
             return self._honest(request)
-        number = int(request.meta["range"][0]) // 2
+        number = int(json.loads(request.meta["order"])["meta"]["range"][0]) // 2
         kind, (change, _) = list(FAULTS.items())[number]
         self.asked[number] += 1
         first = self.asked[number] == 1

@@ -126,3 +126,21 @@ def test_all_of_a_site_killed_and_started_again_by_hand(federation: Federation, 
     processes["bob"].process.wait()
     processes["bob"] = federation.start_sites("bob")["bob"]
     finish(federation, running, oracle, 300)
+
+
+def test_a_run_whose_executor_is_missing_says_so_and_begins_when_it_is_back(
+    federation: Federation, processes: dict[str, Started]
+) -> None:
+    """The SuperExec stands still, so nobody starts the run's process."""
+    study = federation.write_study("silent", pictures=4, seed=25)
+    oracle = oracle_of(federation, "silent")
+    [executor] = processes["coordinator"].find("flower-superexec")
+    os.kill(executor, signal.SIGSTOP)
+    try:
+        running = federation.run(study)
+        wait_for(lambda: "the run has not begun for" in running.said, 90, "a word")
+        assert "Flower says 'pending'" in running.said
+        assert not running.events("start")
+    finally:
+        os.kill(executor, signal.SIGCONT)
+    finish(federation, running, oracle, 120)

@@ -12,6 +12,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.events import follow
 from nakt_fed.status_files import is_held
 from server import watch as watch_module
+from server.kit import Kit
 from server.stopped import FILE, stop_process
 from server.watch import Watch
 
@@ -31,6 +32,8 @@ pytestmark = pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only L
 
 class Flower:
     """Says that the run goes on."""
+
+    kit = Kit(Path("/no such kit"))
 
     def __init__(self, away: bool = False) -> None:
         self.away, self.stopped = away, list[int]()
@@ -123,5 +126,6 @@ def test_why_it_ended_when_it_said_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert "ended before it had begun (in Flower: 'finished:failed'); see the log x.log" in watch.why(Path("x.log"))
     watch.saw("stage")
     assert watch.why(Path("x.log")) == "the run ended in Flower as 'finished:failed'; see the log x.log"
+    assert not watch.full_disk()
     monkeypatch.setattr(watch_module, "LEAST_FREE", 2**62)
-    assert watch.why(Path("x.log")) == f"the disk is full, the run is in {tmp_path}; free some space, then resume"
+    assert watch.full_disk() == f"the disk is full, the run is in {tmp_path}; free some space, then resume"

@@ -2,12 +2,10 @@
 
 import fcntl
 import json
-import os
 import pickle
 import resource
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from PIL import Image
 from nakt_fed.ledger import Ledger
 from nakt_fed.service import TeacherService
 from tests.command import Outcome, nakt, resume, run, study_file, write_teachers
+from tests.disk import small_disk
 
 Change = Callable[[dict[str, Any]], object]
 pytestmark = pytest.mark.usefixtures("plain_report")
@@ -326,31 +325,17 @@ def student(material: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (run(study_file(place)).run / "student.safetensors").read_bytes()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small disk")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
 @pytest.mark.parametrize(
     ("free", "where"), [(60, "pictures"), (140, "a site's pictures"), (220, "masks"), (600, "the student")]
 )
-def test_a_full_disk(place: Path, small_disk: Path, student: bytes, free: int, where: str) -> None:
+def test_a_full_disk(place: Path, tmp_path: Path, student: bytes, free: int, where: str) -> None:
     """`free` kB are left when the run begins; `where` it stops with as many."""
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(os.statvfs(small_disk).f_bavail * 4096 - free * 1024))
-    outcome = nakt("run", study_file(place), "--engine", "in-process", "--runs", small_disk)
-    refused(outcome, "disk is full", "free some space", f"--resume {outcome.run}")
-    ballast.unlink()
-    assert (goes_on(outcome) / "student.safetensors").read_bytes() == student, where
+    with small_disk(tmp_path / "disk", 4) as disk:
+        disk.fill(leave=free * 1024)
+        outcome = nakt("run", study_file(place), "--engine", "in-process", "--runs", disk.folder)
+        refused(outcome, "disk is full", "free some space", f"--resume {outcome.run}")
+        disk.free()
+        assert (goes_on(outcome) / "student.safetensors").read_bytes() == student, where
 
 
 def test_a_file_that_may_not_grow(place: Path, student: bytes) -> None:
