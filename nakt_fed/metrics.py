@@ -116,14 +116,15 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0, samples: int = 1
             "give one value per picture for both, in the same order"
         )
     differences = first - second
-    low, high = np.percentile(_resampled_means(differences, seed, samples), [2.5, 97.5])
+    low, high = np.percentile(resampled_means(differences, seed, samples), [2.5, 97.5])
     return Difference(float(differences.mean()), float(low), float(high))
 
 
-def _resampled_means(values: NDArray[np.float64], seed: int, samples: int) -> NDArray[np.float64]:
+def resampled_means(values: NDArray[np.float64], seed: int, samples: int) -> NDArray[np.float64]:
+    """Means over the first axis of `samples` resamples of it: (n,) -> (samples,), (n, m) -> (samples, m)."""
     rng = np.random.default_rng(seed)
-    means = np.empty(samples)
-    rows = max(1, BLOCK // len(values))
+    means = np.empty((samples, *values.shape[1:]))
+    rows = max(1, BLOCK // values.size)
     for start in range(0, samples, rows):
         block = means[start : start + rows]
         block[:] = values[rng.integers(len(values), size=(len(block), len(values)))].mean(axis=1)

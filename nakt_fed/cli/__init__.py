@@ -20,6 +20,7 @@ COMMANDS = {
     "site": ("nakt_fed.cli.site", "A hospital's side of a deployment: check, start, approve, receipts."),
     "coordinator": ("nakt_fed.cli.coordinator", "The coordinator's side of a deployment."),
     "status": ("nakt_fed.cli.status", "How far a run is, site by site; --web for a page."),
+    "compare": ("nakt_fed.cli.compare", "Which rows of a sweep are better than chance can tell; tables and a page."),
     "report": ("nakt_fed.cli.parts", "Write report.html of a run again."),
 }
 

@@ -10,7 +10,7 @@ from nakt_fed.data.inspect_numbers import part_numbers
 from nakt_fed.data.inspect_set import Inspection, Seen
 from nakt_fed.data.pictures import read_gray, resize_image, resize_mask
 from nakt_fed.report.gallery import Line
-from nakt_fed.report.page import environment
+from nakt_fed.report.page import environment, write_page
 from nakt_fed.report.pictures import SIDE, Picture, Tile, data_uri, outline
 
 PER_PART = 48
@@ -43,10 +43,7 @@ def write_contact_sheet(found: Inspection, path: Path | str) -> Path:
             pictures=list(pictures.values()),
         )
     )
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    return part.replace(path)
+    return write_page(Path(path), page)
 
 
 def _spread(seen: Sequence[Seen]) -> list[Seen]:

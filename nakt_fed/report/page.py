@@ -22,9 +22,13 @@ def write_report(run: Path) -> Path:
     Raises:
         RunError: `run` is not the folder of a finished run.
     """
-    path = Path(run) / "report.html"
-    part = path.with_suffix(".part")
-    part.write_text(render(open_run(Path(run))), encoding="utf-8")
+    return write_page(Path(run) / "report.html", render(open_run(Path(run))))
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page, whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(page, encoding="utf-8")
     return part.replace(path)
 
 

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, Protocol
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from nakt_fed.report.comparison import Difference
 from nakt_fed.report.run_data import Epoch
 
 INK, FAINT = "#010203", "#010204"
@@ -88,13 +87,28 @@ def short(name: str, letters: int = 22) -> str:
     return name if len(name) <= letters else f"{name[: letters // 2]}…{name[-letters // 2 + 1 :]}"
 
 
-def intervals(key: str, items: Sequence[Difference], limits: tuple[float, float], test: str) -> Markup:
+class Interval(Protocol):
+    """A difference in points with its interval. `verdict`: "better", "worse" or something else."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def mean(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def verdict(self) -> str: ...
+
+
+def intervals(key: str, items: Sequence[Interval], limits: tuple[float, float], test: str) -> Markup:
     """Differences in points as dots with their 95 % intervals, a line at zero."""
 
     def paint(axes: Axes) -> None:
         axes.axvline(0, color=INK, linewidth=0.8)
         for row, item in enumerate(items):
-            colour = KEPT if item.low > 0 else FEW_PIXELS if item.high < 0 else HIGH_ENTROPY
+            colour = {"better": KEPT, "worse": FEW_PIXELS}.get(item.verdict, HIGH_ENTROPY)
             axes.plot([item.low, item.high], [row, row], color=colour, linewidth=2)
             axes.plot([item.mean], [row], "o", color=colour, markersize=6)
         axes.set_yticks(range(len(items)), [short(item.name, 30) for item in items])

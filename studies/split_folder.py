@@ -1,0 +1,27 @@
+"""Split a folder of annotated pictures into parts, as if each belonged to a site of its own; pictures are linked, not copied.
+
+    python studies/split_folder.py FOLDER PART [PART ...]
+
+FOLDER has images/ and masks/. Sorted by name, the pictures are dealt out in turn.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Split a folder of annotated pictures into parts.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("parts", nargs="+", type=Path)
+    options = parser.parse_args()
+    names = sorted(path.name for path in (options.folder / "images").iterdir())
+    for number, part in enumerate(options.parts):
+        for kind in ("images", "masks"):
+            (part / kind).mkdir(parents=True)
+            for name in names[number :: len(options.parts)]:
+                (part / kind / name).symlink_to((options.folder / kind / name).resolve())
+        print(f"{part}: {len(names[number :: len(options.parts)])} pictures")
+
+
+if __name__ == "__main__":
+    main()
