@@ -71,8 +71,7 @@ def overconfident(masks: Masks, ids: Sequence[str], seed: int) -> Masks:
 
 
 ATTACKS: dict[str, Attack] = {
-    each.__name__: each  # type: ignore[attr-defined]
-    for each in (blank, all_positive, inverted, shuffled, shifted, noise, colluding, overconfident)
+    each.__name__: each for each in (blank, all_positive, inverted, shuffled, shifted, noise, colluding, overconfident)
 }
 
 
