@@ -50,7 +50,7 @@ def begun(federation: Federation, disk: Disk, name: str, seed: int) -> tuple[Run
     """A run whose disk is full after some answers of both sites, and its oracle."""
     oracle = oracle_of_study(federation, name, seed)
     running = federation.run(federation.root / f"{name}.toml")
-    running.wait_for_answers(4)
+    running.wait_for_answers(4, 240)
     disk.fill()
     return running, oracle
 
