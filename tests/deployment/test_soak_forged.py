@@ -107,10 +107,10 @@ def test_anns_own_answer_is_sent_again_to_another_question(parts: tuple[Federati
         with still(processes["coordinator"].find("flwr-serverapp")):
             [reply] = wait_for(lambda: replies(federation), 30, "an answer")[:1]
             recorded = again.pull(reply["run_id"], reply["message_id"]).content
-            with still(site_of(processes)):
-                [asked] = wait_for(lambda: waiting(federation), 20, "a question")[:1]
-                again.answer(asked, recorded)
-        wait_for(lambda: refused(running), 30, "the refusal")
+        with still(site_of(processes)):
+            [asked] = wait_for(lambda: waiting(federation), 20, "a question")[:1]
+            again.answer(asked, recorded)
+            wait_for(lambda: refused(running), 30, "the refusal")
         finish(federation, running, "replayed")
     assert len(refused(running)) == 1
     assert refused(running)[0].startswith("not_from_site")
