@@ -48,7 +48,8 @@ class Sites(Protocol):
     """The only thing an engine has to offer: carry requests to sites and bring the replies back, in any order.
 
     Requests of one site are taken from its iterator in order, only as fast as the site answers, so that memory is
-    bounded by what is in flight. A site that cannot be reached answers with `ok=False` and reason `unreachable`.
+    bounded by what is in flight. Where the iterator gives None, nothing can be asked of the site before one of its answers
+    has been yielded; it goes on thereafter. A site that cannot be reached answers with `ok=False` and reason `unreachable`.
     """
 
     names: list[str]
@@ -57,4 +58,4 @@ class Sites(Protocol):
         """The sites in groups as they come; those that it never yields did not come in time."""
         ...
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]: ...
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]: ...

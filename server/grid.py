@@ -1,13 +1,12 @@
 """The sites behind Flower's Grid: `nakt_fed.exchange.Sites` in terms of messages.
 
-Flower starts a process per message, which takes about two seconds in a deployment, and its SuperNode works on one message
-after the other: a message carries several requests, and another one waits at the SuperLink meanwhile.
+Flower starts a process per message, which takes about two seconds in a deployment: a message carries several requests, and
+others are on their way meanwhile. Pictures go out and masks come back in the same messages.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -17,13 +16,14 @@ from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.wire import read_reply, request_text
 
+from .line import Line
+from .looks import Looks
 from .presence import PAUSES, Presence
 
 Stamp = Callable[[str, Request], Mapping[str, Any]]
 
 INVALID_FAB = 7  # Flower's code for a bundle that a site has not approved
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2  # seconds between two looks for replies
-MESSAGE_BYTES = 32e6  # of requests in one message, unless one alone is larger
 
 
 def blob_array(blob: bytes) -> Array:
@@ -68,42 +68,6 @@ class _Sent:
     start: float
 
 
-@dataclass
-class _Line:
-    """One site's questions: first what has to be asked again, then what comes next. `in_flight` counts messages."""
-
-    questions: Iterator[Request]
-    again: deque[Request] = field(default_factory=deque)
-    in_flight: int = 0
-    ended: bool = False
-
-    def take(self) -> Request | None:
-        if self.again:
-            return self.again.popleft()
-        request = next(self.questions, None)
-        self.ended = request is None
-        return request
-
-    def pack(self, share: int) -> list[Request]:
-        """The requests of the next message: at most `share`, of one kind, of MESSAGE_BYTES."""
-        packed: list[Request] = []
-        while len(packed) < share and (request := self.take()) is not None:
-            size = len(request.blob) + sum(len(other.blob) for other in packed)
-            if packed and (request.kind != packed[0].kind or size > MESSAGE_BYTES):
-                self.again.appendleft(request)
-                break
-            packed.append(request)
-        return packed
-
-    def back(self, requests: list[Request]) -> None:
-        """Ask these before anything else."""
-        self.again.extendleft(reversed(requests))
-
-    @property
-    def done(self) -> bool:
-        return self.ended and not self.again and not self.in_flight
-
-
 class FlowerSites:
     """`Sites` over a Grid. At most `in_flight` messages per site, each with up to `share` requests; `ttl` seconds until
     Flower gives a message up.
@@ -130,27 +94,27 @@ class FlowerSites:
             elif waiting:
                 time.sleep(LONGEST_PAUSE)
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         """Ask every site what its iterator brings; yield the replies in the order in which they arrive.
 
         A site's next message goes out before a reply is yielded, so no site waits for the caller or for another site.
         """
-        lines = {site: _Line(iter(each)) for site, each in requests.items()}
+        lines = {site: Line(iter(each)) for site, each in requests.items()}
         sent: dict[str, _Sent] = {}
         pause = SHORTEST_PAUSE
-        while any(not line.done for line in lines.values()):
-            for site, line in lines.items():
-                yield from self._fill(site, line, sent)
-            arrived = False
-            for message_id in list(sent):
-                for message in self._grid.pull_messages([message_id]):
-                    arrived, done = True, sent.pop(message_id)
+        with Looks(self._grid, len(lines)) as looks:
+            while any(not line.done for line in lines.values()):
+                for site, line in lines.items():
+                    yield from self._fill(site, line, sent)
+                arrived = looks.arrived({key: each.site for key, each in sent.items()})
+                for message_id, message in arrived:
+                    done = sent.pop(message_id)
                     yield from self._arrived(done, read_message(message), lines[done.site], sent)
-            pause = SHORTEST_PAUSE if arrived else min(LONGEST_PAUSE, 1.3 * pause)
-            if not arrived:
-                time.sleep(pause)
+                pause = SHORTEST_PAUSE if arrived else min(LONGEST_PAUSE, 1.3 * pause)
+                if not arrived:
+                    time.sleep(pause)
 
-    def _arrived(self, done: _Sent, replies: list[Reply], line: _Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
+    def _arrived(self, done: _Sent, replies: list[Reply], line: Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
         line.in_flight -= 1
         seconds = time.monotonic() - done.start
         answered, again = self._sorted(done, replies[: len(done.requests)])
@@ -174,14 +138,13 @@ class FlowerSites:
         answered = [(each, reply) for each, reply, wait in zip(done.requests, replies, waits, strict=False) if not wait]
         return answered, [each for place, each in enumerate(done.requests) if place >= len(waits) or waits[place]]
 
-    def _fill(self, site: str, line: _Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
+    def _fill(self, site: str, line: Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
         """Send the site's next messages. What cannot be sent to a lost site is answered at once."""
-        while line.in_flight < self._in_flight and not line.done:
+        while line.in_flight < self._in_flight and line.waits():
             node = self._presence.node(site)
             if node is None and not self._presence.lost(site):
                 return
-            if not (requests := line.pack(self._share)):
-                return
+            requests = line.pack(self._share)
             if node is None:
                 for request in requests:
                     reply = unreachable(f"no answer for {self._presence.patience:.0f} s")
@@ -198,5 +161,5 @@ class FlowerSites:
         texts = [request_text(Request(each.kind, dict(self._stamp(site, each)))) for each in requests]
         blobs = {str(place): blob_array(each.blob) for place, each in enumerate(requests) if each.blob}
         content = RecordDict({"meta": ConfigRecord({"json": texts}), "blobs": ArrayRecord(blobs)})
-        ids = list(self._grid.push_messages([Message(content, node, f"query.{requests[0].kind}", ttl=self._ttl)]))
+        ids = list(self._grid.push_messages([Message(content, node, "query", ttl=self._ttl)]))
         return ids[0] if ids and ids[0] else ""

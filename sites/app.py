@@ -14,15 +14,16 @@ from flwr.clientapp import ClientApp
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.relay import ask_service
-from nakt_fed.wire import KINDS, read_request, reply_text
+from nakt_fed.wire import read_request, reply_text
 
 WAIT = 3600.0  # seconds for one answer; the coordinator gives up when it wants to
-ENOUGH_SECONDS, ENOUGH_BYTES = 20.0, 32e6  # of one message; what it asks beyond, the coordinator asks again
+ENOUGH_SECONDS, ENOUGH_BYTES = 20.0, 16e6  # of one message; what it asks beyond, the coordinator asks again
 
 app = ClientApp()
 log = logging.getLogger("flwr")
 
 
+@app.query()
 def query(message: Message, context: Context) -> Message:
     """One handler for every kind. An exception stays at the site; only a reference number leaves it."""
     try:
@@ -35,17 +36,12 @@ def query(message: Message, context: Context) -> Message:
         return Message(content([reply]), reply_to=message)
 
 
-for _kind in KINDS:
-    app.query(_kind)(query)
-
-
 def read(message: Message) -> list[Request]:
-    kind = message.metadata.message_type.removeprefix("query.")
     arrays, texts = message.content.array_records["blobs"], message.content.config_records["meta"]["json"]
     if not isinstance(texts, list) or not texts:
         raise AnswerError("a message of nakt-fed holds a list of requests")
     return [
-        read_request(kind, str(text), arrays[str(place)].data if str(place) in arrays else b"")
+        read_request(str(text), arrays[str(place)].data if str(place) in arrays else b"")
         for place, text in enumerate(texts)
     ]
 

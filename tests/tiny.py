@@ -112,21 +112,22 @@ class Hospitals:
     def arrivals(self) -> Iterator[list[str]]:
         yield self.names
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         if self.dice is None and self.late is None:
             for name, questions in requests.items():
-                for request in questions:
+                for request in filter(None, questions):
                     yield self._answer(name, request)
             return
         yield from self._mixed({name: iter(questions) for name, questions in requests.items()})
 
-    def _mixed(self, waiting: dict[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def _mixed(self, waiting: dict[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         """Up to three requests per site in flight; their replies come in any order, those of the late site at the end."""
         while waiting:
             names = [name for name in waiting if name != self.late] or list(waiting)
-            flying = [(name, request) for name in names for request in _first(waiting[name], 3)]
+            taken = {name: _first(waiting[name], 3) for name in names}
+            flying = [(name, request) for name in names for request in taken[name] if request]
             for name in names:
-                if not any(site == name for site, _ in flying):
+                if not taken[name]:
                     del waiting[name]
             if self.dice:
                 self.dice.shuffle(flying)
@@ -138,7 +139,7 @@ class Hospitals:
         return Exchange(name, request, self.tamper(name, request, self.services[name].handle(request)), 0.01)
 
 
-def _first(questions: Iterator[Request], count: int) -> list[Request]:
+def _first(questions: Iterator[Request | None], count: int) -> list[Request | None]:
     return [request for _, request in zip(range(count), questions, strict=False)]
 
 
