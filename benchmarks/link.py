@@ -31,6 +31,7 @@ from .deployment import Between, names, seconds_of_round
 GOAL = 0.8
 MBIT, DELAY = 20.0, 0.1  # of each direction; seconds one way
 PIECE = 16_384
+QUEUE = 0.2  # seconds that bytes wait before the link at most: what a round trip holds
 WINDOW = 4 * 2**20  # bytes on their way in one direction of a connection, enough for the rate times the delay
 
 
@@ -109,7 +110,7 @@ class Link:
         with suppress(ConnectionError):
             while piece := await source.read(PIECE):
                 left = direction.pass_through(len(piece))
-                await asyncio.sleep(max(0.0, left - time.time() - 0.05))  # a queue of 50 ms before the link
+                await asyncio.sleep(max(0.0, left - time.time() - QUEUE))
                 await waiting.put((left, piece))
         await waiting.put((0.0, b""))
         await task

@@ -27,6 +27,7 @@ from .witness import Witnessed
 
 MESSAGE_SECONDS = 3600.0  # until Flower gives up a message; then the chunk is asked again
 MESSAGES = 3  # per site on their way: one is fetched, one is worked on, the reply to one is sent back
+SHARE = 8  # requests in a message: more, and one message alone would bring back all masks while the site waits
 FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
 
 app = ServerApp()
@@ -81,7 +82,7 @@ def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None
         )
         sign = signer(kit.signing_key, run.name)
         messages = min(MESSAGES, study.round.in_flight)
-        share = study.round.in_flight // messages
+        share = min(SHARE, max(1, study.round.in_flight // messages))
         sites = FlowerSites(grid, presence, messages, MESSAGE_SECONDS, sign, share)
         _carry_out(study, run, Witnessed(sites, Receipts(run / FILE), run.name))
 

@@ -7,6 +7,7 @@ others are on their way meanwhile. Pictures go out and masks come back in the sa
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -41,15 +42,23 @@ def read_message(message: Message) -> list[Reply]:
             return [Reply(False, {"reason": "app_not_approved", "message": text})]
         return [unreachable(f"Flower error {error.code}: {(error.reason or 'no reason given').strip()[:300]}")]
     try:
-        arrays, texts = message.content.array_records["blobs"], message.content.config_records["meta"]["json"]
-        if not isinstance(texts, list) or not texts:
-            raise AnswerError("a list of replies was expected")
-        return [
-            read_reply(str(text), arrays[str(place)].data if str(place) in arrays else b"")
-            for place, text in enumerate(texts)
-        ]
+        meta = message.content.config_records["meta"]
+        blobs = _cut(message.content.array_records["blobs"]["all"].data, meta["bytes"])
+        texts = meta["json"]
+        if not isinstance(texts, list) or len(texts) != len(blobs):
+            raise AnswerError("a reply for each blob was expected")
+        return [read_reply(str(text), blob) for text, blob in zip(texts, blobs, strict=True)]
     except (KeyError, AnswerError) as error:
         return [Reply(False, {"reason": "bad_reply", "message": f"not a reply of nakt-fed: {error}"})]
+
+
+def _cut(data: bytes, sizes: object) -> list[bytes]:
+    """The blobs of the replies, one behind the other. Raises AnswerError: no sizes that fit the bytes."""
+    known = isinstance(sizes, list) and sizes and all(type(size) is int and size >= 0 for size in sizes)
+    if not (isinstance(sizes, list) and known and sum(sizes) == len(data)):
+        raise AnswerError(f"sizes of replies that make {len(data)} bytes were expected")
+    ends = list(accumulate(sizes))
+    return [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def unreachable(message: str) -> Reply:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nakt_fed.exchange import Request
 
-MESSAGE_BYTES = 16e6  # of requests in one message, unless one alone is larger
+MESSAGE_BYTES = 24e6  # of requests in one message, unless one alone is larger
 END = Request("hello")  # behind a site's last question
 
 

@@ -59,14 +59,12 @@ def answers(requests: list[Request], context: Context) -> list[Reply]:
 
 
 def content(replies: list[Reply]) -> RecordDict:
-    """Blobs of bytes go as Arrays: three times faster in Flower than bytes in a ConfigRecord."""
-    blobs = {
-        str(place): Array("uint8", (len(reply.blob),), "bytes", reply.blob)
-        for place, reply in enumerate(replies)
-        if reply.blob
-    }
-    texts = [reply_text(reply) for reply in replies]
-    return RecordDict({"meta": ConfigRecord({"json": texts}), "blobs": ArrayRecord(blobs)})
+    """All blobs as one Array: three times faster in Flower than bytes in a ConfigRecord, and every Array costs a round trip."""
+    blob = b"".join(reply.blob for reply in replies)
+    meta = ConfigRecord(
+        {"json": [reply_text(reply) for reply in replies], "bytes": [len(each.blob) for each in replies]}
+    )
+    return RecordDict({"meta": meta, "blobs": ArrayRecord({"all": Array("uint8", (len(blob),), "bytes", blob)})})
 
 
 def answer(request: Request, context: Context) -> Reply:

@@ -45,7 +45,6 @@ GIVEN = ("receive", "send", "get_run", "get_fab")
 """What the wrapped function gives, after the node's number."""
 AHEAD = {"_pull_and_store_message": "receive", "_push_messages": "send", "pull_objects": "object_ids"}
 """Flower's functions that are wrapped to work ahead, each with an argument that it must have."""
-TASK_SECONDS = "0.25"  # between two looks of Flower's for a ClientApp to start, instead of 1
 
 
 class Guard:
@@ -102,7 +101,7 @@ class Guard:
                     return runs[run_id]
 
                 def signed_fab(fab_hash: str, run_id: int) -> Fab:
-                    return self.signed(get_fab(fab_hash, run_id), runs.pop(run_id))
+                    return self.signed(get_fab(fab_hash, run_id), runs[run_id])
 
                 if self.ahead:
                     receive, send = self.ahead.receive(receive), self.ahead.send(send)
@@ -121,7 +120,6 @@ def work_ahead(module: Any) -> Ahead | None:
     module._push_messages = ahead.push(module._push_messages)
     module.pull_objects = partial(module.pull_objects, initial_backoff=0.2, backoff_cap=2.0)
     module.time = SimpleNamespace(sleep=ahead.sleep)
-    os.environ.setdefault("FLWR_SUPEREXEC_TASK_POLL_INTERVAL", TASK_SECONDS)
     return ahead
 
 

@@ -1,4 +1,4 @@
-"""A SuperNode that works ahead: it fetches messages while earlier ones are worked on and their replies are sent.
+"""A SuperNode that works ahead: it fetches messages, two at a time, while earlier ones are worked on and their replies sent.
 
 Flower 1.41 does one after the other, sleeps 3 s when there is nothing to fetch, and looks for a reply each 0.5 s; over a slow
 link that leaves it idle for most of the time. Nothing here knows Flower: `sites/guard.py` puts it around Flower's functions.
@@ -10,11 +10,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from threading import Condition, Thread
+from threading import Condition, Thread, local
 from typing import Any
 
-DEPTH = 2
-"""Messages that were fetched and have no reply yet: one is worked on, the next lies ready."""
+DEPTH = 3
+"""Messages without a reply: two are fetched, so that the link is used while one of them waits for the other side; one is
+worked on."""
 EAGER = 30.0  # seconds after a message in which the next one is looked for often
 IDLE, OFTEN, SOON = 3.0, 0.4, 0.05
 """Flower's sleep when there is nothing to fetch; ours after a message; ours where it waits for a ClientApp."""
@@ -28,7 +29,8 @@ class Ahead:
         self.depth, self.changed = depth, Condition()
         self.open: list[str] = []  # messages without a reply, in the order in which they came
         self.last = -EAGER
-        self.sender: Thread | None = None
+        self.helpers: list[Thread] = []
+        self._own = local()  # the message that this thread fetches
 
     def receive(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """Notes what comes."""
@@ -36,8 +38,9 @@ class Ahead:
         def receive() -> Any:
             if given := function():
                 self.last = time.monotonic()
+                self._own.message = given[0].metadata.message_id
                 with self.changed:
-                    self.open.append(given[0].metadata.message_id)
+                    self.open.append(self._own.message)
                     self.changed.notify_all()
             return given
 
@@ -55,27 +58,23 @@ class Ahead:
         return send
 
     def pull(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """What could not be fetched whole has no reply to wait for."""
+        """Once the first message has come, a second thread fetches too."""
 
         def pull(**parts: Any) -> Any:
-            before = list(self.open)
-            run = function(**parts)
-            if run is None:
-                for message in [each for each in self.open if each not in before]:
-                    self._close(message)
+            run = self._fetch(function, parts)
+            if run is not None and not self.helpers:
+                self._help(lambda: self._fetch_too(function, parts))
             return run
 
         return pull
 
     def push(self, function: Callable[..., Any]) -> Callable[..., None]:
-        """Sends replies in a thread of its own; waits only while `depth` messages have none."""
+        """Replies are sent by a thread of its own; this waits only while `depth` messages have none."""
 
         def push(**parts: Any) -> None:
-            if not self.sender:
-                self.sender = Thread(target=self._send_all, args=(function, parts), daemon=True)
-                self.sender.start()
-            with self.changed:
-                self.changed.wait_for(lambda: len(self.open) < self.depth)
+            if len(self.helpers) < 2:
+                self._help(lambda: self._send_next(function, parts))
+            self._wait(lambda: len(self.open) < self.depth)
 
         return push
 
@@ -84,15 +83,40 @@ class Ahead:
         eager = time.monotonic() - self.last < EAGER
         time.sleep(SOON if seconds < IDLE else OFTEN if eager else seconds)
 
-    def _send_all(self, function: Callable[..., Any], parts: dict[str, Any]) -> None:
-        try:
-            while True:
-                with self.changed:
-                    self.changed.wait_for(lambda: bool(self.open))
-                function(**parts)
-        except Exception:  # the SuperNode would wait for ever; whoever started it starts it again
-            traceback.print_exc(file=sys.stderr)
-            os.kill(os.getpid(), signal.SIGTERM)
+    def _fetch(self, function: Callable[..., Any], parts: dict[str, Any]) -> Any:
+        """What could not be fetched whole has no reply to wait for."""
+        self._own.message = ""
+        run = function(**parts)
+        if run is None:
+            self._close(self._own.message)
+        return run
+
+    def _fetch_too(self, function: Callable[..., Any], parts: dict[str, Any]) -> None:
+        self._wait(lambda: 0 < len(self.open) < self.depth)
+        if self._fetch(function, parts) is None:
+            self.sleep(IDLE)
+
+    def _send_next(self, function: Callable[..., Any], parts: dict[str, Any]) -> None:
+        self._wait(lambda: bool(self.open))
+        function(**parts)
+
+    def _help(self, work: Callable[[], None]) -> None:
+        """Do this again and again in a thread of its own."""
+
+        def repeat() -> None:
+            try:
+                while True:
+                    work()
+            except Exception:  # the SuperNode would wait for ever; whoever started it starts it again
+                traceback.print_exc(file=sys.stderr)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        self.helpers.append(Thread(target=repeat, daemon=True))
+        self.helpers[-1].start()
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        with self.changed:
+            self.changed.wait_for(until)
 
     def _close(self, message: str) -> None:
         with self.changed:

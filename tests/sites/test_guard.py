@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,9 +156,8 @@ def test_flower_still_does_what_working_ahead_relies_on() -> None:
 
 
 def test_working_ahead_changes_flower_where_it_knows_it_and_nowhere_else(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(os, "environ", {})
     flower = SimpleNamespace(**vars(supernode))
     ahead = guard_module.work_ahead(flower)
     assert ahead
