@@ -116,11 +116,28 @@ def test_a_node_that_goes_away_in_the_middle() -> None:
 def test_an_answer_that_is_no_reply(text: str | None) -> None:
     def answer(message: Message) -> Message:
         good = content([Reply(True)])
-        bad = RecordDict({**good, "meta": ConfigRecord({"json": [text]})}) if text is not None else RecordDict({})
+        bad = (
+            RecordDict({**good, "meta": ConfigRecord({"json": [text], "bytes": [0]})})
+            if text is not None
+            else RecordDict({})
+        )
         return Message(bad, reply_to=message)
 
     (done,) = sites(FakeGrid({1: answer})).exchange({"a": requests(1)})
     assert not done.reply.ok
+    assert done.reply.meta["reason"] == "bad_reply"
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [5], [-1, 5], [2, 2], [4.0], "4", None])
+def test_replies_whose_sizes_do_not_fit_their_bytes(sizes: object) -> None:
+    """One reply of four bytes."""
+
+    def answer(message: Message) -> Message:
+        good = content([Reply(True, {}, b"mask")])
+        meta = ConfigRecord({"json": good["meta"]["json"], **({} if sizes is None else {"bytes": sizes})})  # type: ignore[dict-item]
+        return Message(RecordDict({**good, "meta": meta}), reply_to=message)
+
+    (done,) = sites(FakeGrid({1: answer})).exchange({"a": requests(1)})
     assert done.reply.meta["reason"] == "bad_reply"
 
 
