@@ -11,6 +11,8 @@ Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate", "ap
 class Request:
     """One question to one site. `meta` holds JSON values; `blob` holds coded arrays; nothing is ever unpickled.
 
+    Behind one that is `followed` the next one is carried too, and answered after it: it needs what this one brings.
+
     hello     who are you
     prepare   load the teacher, or train it on the private pictures first (simulation)
     offer     blob: the manifest (JSON) of a picture set; the site accepts or refuses before a picture is looked at
@@ -23,6 +25,7 @@ class Request:
     kind: Kind
     meta: dict[str, Any] = field(default_factory=dict)
     blob: bytes = b""
+    followed: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

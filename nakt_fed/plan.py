@@ -12,10 +12,10 @@ OFFER: Step = ("offer", None)
 
 
 class Plan:
-    """First the offer, then the originals that the site lacks, and masks as soon as the site has the pictures they need:
-    pictures on the way out and masks on the way back share the time.
+    """First the offer, then the originals that the site lacks, each chunk followed by the question for its masks, so that
+    pictures on the way out and masks on the way back share the time; then the masks that are left.
 
-    A view is blended from any two originals, so a chunk with views in it waits for all originals.
+    A view is blended from any two originals, so a chunk with views in it waits until the site has taken all of them.
     """
 
     def __init__(self, shared: SharedSet, masks: Iterable[int]) -> None:
@@ -24,7 +24,8 @@ class Plan:
         self.lacking: set[int] = set()
         self.tries: Counter[Step] = Counter()
         self.flying: set[Step] = set()
-        self._offered = self._masks_next = False
+        self._offered = False
+        self._follows: int | None = None
 
     @property
     def done(self) -> bool:
@@ -37,6 +38,11 @@ class Plan:
         if step:
             self.flying.add(step)
         return step
+
+    @property
+    def followed(self) -> bool:
+        """Whether the next step has to be carried behind the one just taken, because it needs its pictures."""
+        return self._follows is not None
 
     def accepted(self, lacking: Iterable[int]) -> None:
         """The site lacks these chunks of originals. Where no masks are wanted, it is sent none."""
@@ -55,6 +61,8 @@ class Plan:
         self.flying.discard(step)
         if chunk is not None:
             (self.pictures if kind == "pictures" else self.masks).append(chunk)
+        if kind == "pictures" and self._follows == chunk:
+            self._follows = None
         self.tries[step] += 1
         return self.tries[step]
 
@@ -62,17 +70,23 @@ class Plan:
         if not self._offered:
             self._offered = True
             return OFFER
-        ready = next((chunk for chunk in self.masks if self._ready(chunk)), None)
-        if ready is not None and (self._masks_next or not self.pictures):
-            self._masks_next = False
-            self.masks.remove(ready)
-            return "masks", ready
-        self._masks_next = True
-        return ("pictures", self.pictures.popleft()) if self.pictures else None
+        if self._follows is None and self.pictures:
+            chunk = self.pictures.popleft()
+            self._follows = chunk if chunk in self.masks and self._only_originals(chunk) else None
+            return "pictures", chunk
+        ready, self._follows = self._follows, None
+        if ready is None:
+            ready = next((chunk for chunk in self.masks if self._ready(chunk)), None)
+        if ready is None:
+            return None
+        self.masks.remove(ready)
+        return "masks", ready
 
     def _ready(self, chunk: int) -> bool:
-        """Whether the site has what it needs to answer the masks of a chunk."""
+        """Whether the site has said that it has what it needs to answer the masks of a chunk."""
         if OFFER in self.flying:
             return False
-        stop = min((chunk + 1) * self.shared.chunk, len(self.shared.manifest))
-        return chunk not in self.lacking if stop <= self.shared.manifest.originals else not self.lacking
+        return chunk not in self.lacking if self._only_originals(chunk) else not self.lacking
+
+    def _only_originals(self, chunk: int) -> bool:
+        return min((chunk + 1) * self.shared.chunk, len(self.shared.manifest)) <= self.shared.manifest.originals

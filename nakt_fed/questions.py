@@ -25,7 +25,7 @@ class Questions:
         self.near = near
         self._coded: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
-    def request(self, shared: SharedSet, step: Step) -> Request:
+    def request(self, shared: SharedSet, step: Step, followed: bool = False) -> Request:
         """The request of a step of the plan."""
         kind, chunk = step
         if chunk is None:
@@ -34,7 +34,7 @@ class Questions:
             return Request("offer", {**about, **asked}, shared.manifest.to_json().encode())
         about = {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk}
         if kind == "pictures":
-            return Request("pictures", about, self._pictures(shared, chunk))
+            return Request("pictures", about, self._pictures(shared, chunk), followed)
         start, near = chunk * shared.chunk, self.near if shared.name == "transferal" else 0
         stop = min(start + shared.chunk, len(shared.manifest))
         return Request("masks", {**about, "range": [start, stop], "near": near})

@@ -86,7 +86,7 @@ class Round:
         for plan in plans:
             while not plan.done and name not in self.set_aside:
                 step = plan.take()
-                yield self.questions.request(plan.shared, step) if step else None
+                yield self.questions.request(plan.shared, step, plan.followed) if step else None
 
     def _offered(self, plan: Plan, done: Exchange, meters: dict[tuple[str, str], SiteMeter]) -> None:
         shared, count = plan.shared, len(plan.shared.manifest)

@@ -37,9 +37,9 @@ class Line:
         """The requests of the next message: at most `share`, of MESSAGE_BYTES. Those that bring nothing come last: what a site
         does not get to is asked again, and should not be sent twice."""
         packed: list[Request] = []
-        while len(packed) < share and (request := self.take()) is not None:
+        while (len(packed) < share or packed[-1].followed) and (request := self.take()) is not None:
             size = len(request.blob) + sum(len(other.blob) for other in packed)
-            if packed and size > MESSAGE_BYTES:
+            if packed and size > MESSAGE_BYTES and not packed[-1].followed:
                 self.again.appendleft(request)
                 break
             packed.append(request)

@@ -125,14 +125,15 @@ class Hospitals:
         while waiting:
             names = [name for name in waiting if name != self.late] or list(waiting)
             taken = {name: _first(waiting[name], 3) for name in names}
-            flying = [(name, request) for name in names for request in taken[name] if request]
+            flying = [(name, together) for name in names for together in _bundles(taken[name])]
             for name in names:
                 if not taken[name]:
                     del waiting[name]
             if self.dice:
                 self.dice.shuffle(flying)
-            for name, request in flying:
-                yield self._answer(name, request)
+            for name, together in flying:
+                for request in together:
+                    yield self._answer(name, request)
 
     def _answer(self, name: str, request: Request) -> Exchange:
         self.asked.append((name, request))
@@ -140,7 +141,23 @@ class Hospitals:
 
 
 def _first(questions: Iterator[Request | None], count: int) -> list[Request | None]:
-    return [request for _, request in zip(range(count), questions, strict=False)]
+    taken: list[Request | None] = []
+    for request in questions:
+        taken.append(request)
+        if len(taken) >= count and not (request and request.followed):
+            break
+    return taken
+
+
+def _bundles(requests: list[Request | None]) -> list[list[Request]]:
+    """Those that are carried together."""
+    bundles: list[list[Request]] = []
+    for request in filter(None, requests):
+        if bundles and bundles[-1][-1].followed:
+            bundles[-1].append(request)
+        else:
+            bundles.append([request])
+    return bundles
 
 
 def hospitals(study: Study, run: Path, teachers: Mapping[str, Answer] | None = None, **behaviour: Any) -> Hospitals:

@@ -76,6 +76,22 @@ def test_a_message_takes_pictures_out_and_asks_for_masks_behind_them() -> None:
     ]
 
 
+def test_what_belongs_together_is_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message gets larger for that, by what brings nothing."""
+    monkeypatch.setattr(line, "MESSAGE_BYTES", 7)
+
+    def both(number: int) -> list[Request]:
+        return [Request("pictures", {"chunk": number}, b"four", followed=True), Request("masks", {"chunk": number})]
+
+    grid = FakeGrid({1: site()})
+    asked(grid, iter([*both(0), *both(1), *both(2)]), share=3)
+    assert shares(grid) == [[0, 0], [1, 1], [2, 2]]
+    grid = FakeGrid({1: site()})
+    monkeypatch.setattr(line, "MESSAGE_BYTES", 99)
+    asked(grid, iter([*both(0), *both(1), *both(2)]), share=3)
+    assert shares(grid) == [[0, 1, 0, 1], [2, 2]]
+
+
 def test_what_a_site_did_not_get_to_is_asked_next() -> None:
     grid = FakeGrid({1: site(enough=[1, 3])})
     done = asked(grid, chunks(6))
