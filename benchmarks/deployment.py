@@ -100,10 +100,10 @@ class Between(Loopback):
         path.write_text(tomli_w.dumps(raw))
         return path
 
-    def ours(self, number: int, **tables: dict[str, Any]) -> Path:
-        """Carry the round out; returns the run's folder."""
-        runs = self.root / f"runs-{number}"
-        path = self.study(number, **tables)
+    def ours(self, number: int, again: bool = False, **tables: dict[str, Any]) -> Path:
+        """Carry the round out; returns the run's folder. `again`: in another run, about the pictures of the same number."""
+        runs = self.root / f"runs-{number}{'-again' * again}"
+        path = self.root / f"study-{number}.toml" if again else self.study(number, **tables)
         running = self.start(self.kind, f"run-{number}", "run", path, "--federation", self.kit, "--runs", runs)
         while running.process.poll() is None:
             self.look()

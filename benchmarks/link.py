@@ -1,14 +1,17 @@
 """How busy the link of a site is during the mask round: 20 Mbit/s in each direction, 200 ms there and back, TLS.
 
 The link is a TCP proxy between SuperNode and SuperLink: bytes leave it at the link's rate and arrive DELAY later, a new
-connection waits for one round trip. It does not lose packets, and has no slow start. Busy: seconds in which the link carried
-bytes at its rate ÷ seconds of the phase, in the direction that the phase is about: pictures out, masks back. The phases are
-those of ledger.jsonl: from the answered offer to the last answer about pictures, from there to the last masks. Start-up
-(processes, teacher, offer) is outside.
+connection waits for one round trip. It does not lose packets, and has no slow start.
+
+Busy: seconds in which the link carried bytes at its rate ÷ seconds. In the first round the sites have none of the pictures:
+they go out, and masks come back behind them; from the answered offer to the last answer about pictures, and to the last
+masks, where a direction counts while any bytes are left for it. In the second round, by another coordinator's run, the
+sites have the pictures and no answer, so only masks cross. Start-up (processes, teacher, offer) is outside.
 """
 
 import argparse
 import asyncio
+import shutil
 import tempfile
 import threading
 import time
@@ -28,6 +31,7 @@ from .deployment import Between, names, seconds_of_round
 GOAL = 0.8
 MBIT, DELAY = 20.0, 0.1  # of each direction; seconds one way
 PIECE = 16_384
+QUEUE = 0.2  # seconds that bytes wait before the link at most: what a round trip holds
 WINDOW = 4 * 2**20  # bytes on their way in one direction of a connection, enough for the rate times the delay
 
 
@@ -48,6 +52,10 @@ class Direction:
         """Share of the time that it carried bytes."""
         bits = 8 * sum(size for moment, size in self.carried if begin < moment <= end)
         return bits / (MBIT * 1e6) / (end - begin)
+
+    def spans(self, begin: float, end: float) -> list[tuple[float, float]]:
+        """When it carried bytes."""
+        return [(at - 8 * size / (MBIT * 1e6), at) for at, size in self.carried if begin < at <= end]
 
 
 @dataclass
@@ -102,7 +110,7 @@ class Link:
         with suppress(ConnectionError):
             while piece := await source.read(PIECE):
                 left = direction.pass_through(len(piece))
-                await asyncio.sleep(max(0.0, left - time.time() - 0.05))  # a queue of 50 ms before the link
+                await asyncio.sleep(max(0.0, left - time.time() - QUEUE))
                 await waiting.put((left, piece))
         await waiting.put((0.0, b""))
         await task
@@ -120,13 +128,14 @@ class Behind(Between):
         raw["coordinator"]["address"] = f"127.0.0.1:{self.link.port}"
 
 
-def phases(run: Path) -> dict[str, tuple[float, float]]:
-    """Begin and end of "pictures" and "masks"."""
+def phases(run: Path) -> tuple[float, float, float]:
+    """The moments of the last answers about the offer, pictures (there may be none) and masks."""
     lines = Ledger(run / "ledger.jsonl").lines()
-    last = {
-        kind: max(_moment(line) for line in lines if line["kind"] == kind) for kind in ("offer", "pictures", "masks")
-    }
-    return {"pictures": (last["offer"], last["pictures"]), "masks": (last["pictures"], last["masks"])}
+    offer, pictures, masks = (
+        max((_moment(line) for line in lines if line["kind"] == kind), default=0.0)
+        for kind in ("offer", "pictures", "masks")
+    )
+    return offer, pictures, masks
 
 
 def _moment(line: dict[str, Any]) -> float:
@@ -143,14 +152,20 @@ def measure(sites: int = 1, count: int = 2000, size: int = 384, delay: float = D
     ):
         between.write()
         between.start_all()
-        run = between.ours(0)
-        seconds_of_round(run, sites, count)
-        spans = phases(run)
+        first = between.ours(0)
+        offer, pictures, masks = phases(first)
+        seconds_of_round(first, sites, count)
+        for name in names(sites):
+            shutil.rmtree(between.root / name / "state" / "cache")
+        second = between.ours(0, again=True)
+        seconds_of_round(second, sites, count)
+        begin, _, end = phases(second)
     what = f"{sites} site, {count} pictures at {size}², {2000 * delay:.0f} ms there and back"
+    either = _joined([*link.out.spans(offer, masks), *link.back.spans(offer, masks)]) / (masks - offer)
     return [
-        _row(f"link busy, pictures out, {what}", link.out, spans["pictures"]),
-        _row("link busy, masks back", link.back, spans["masks"]),
-        _whole(link, spans),
+        _row(f"link busy, pictures out, {what}", link.out.busy(offer, pictures), pictures - offer),
+        _row("link busy in either direction, until the last masks", either, masks - offer),
+        _row("link busy, masks back, the sites have the pictures", link.back.busy(begin, end), end - begin),
     ]
 
 
@@ -158,25 +173,17 @@ def _behind(link: Link, folder: Path, sites: int, count: int, size: int) -> Behi
     return Behind(folder / "f", names(sites), size, count=count, link=link, port=link.target)
 
 
-def _row(what: str, direction: Direction, span: tuple[float, float]) -> Row:
-    busy, took = direction.busy(*span), span[1] - span[0]
+def _row(what: str, busy: float, took: float) -> Row:
     return Row(what, f"{busy * MBIT:.1f} Mbit/s for {took:.0f} s", f"{MBIT:.0f} Mbit/s", busy, GOAL)
 
 
-def _whole(link: Link, spans: dict[str, tuple[float, float]]) -> Row:
-    """Both phases: each counts the direction that it is about."""
-    carried = sum(
-        direction.busy(*spans[kind]) * (spans[kind][1] - spans[kind][0])
-        for kind, direction in (("pictures", link.out), ("masks", link.back))
-    )
-    took = spans["masks"][1] - spans["pictures"][0]
-    return Row(
-        "link busy, the whole round",
-        f"{MBIT * carried / took:.1f} Mbit/s for {took:.0f} s",
-        f"{MBIT:.0f} Mbit/s",
-        carried / took,
-        GOAL,
-    )
+def _joined(spans: list[tuple[float, float]]) -> float:
+    """Seconds that at least one of the spans covers."""
+    total, reached = 0.0, 0.0
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, reached))
+        reached = max(reached, end)
+    return total
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

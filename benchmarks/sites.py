@@ -26,6 +26,7 @@ from .common import Row, blobs, interleaved, show, synthetic_study, times_faster
 
 GOAL = 1.2
 CARD = {"network": "synthetic", "parameters": 0, "n_images": 1, "validation_dice": 1.0, "binary": False}
+END = Request("hello")
 
 
 class SyntheticSites:
@@ -39,15 +40,15 @@ class SyntheticSites:
     def arrivals(self) -> Iterator[list[str]]:
         yield self.names
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         """One request of each site in turn, as long as any has one."""
         queues = dict(requests)
         while queues:
             for name in list(queues):
-                request = next(queues[name], None)
-                if request is None:
+                request = next(queues[name], END)
+                if request is END:
                     del queues[name]
-                else:
+                elif request:
                     began = perf_counter()
                     yield Exchange(name, request, self._answer(request), perf_counter() - began)
 
@@ -79,7 +80,7 @@ def seconds_per_chunk(pictures: Path, *, sites: int, count: int, size: int, chun
         run.cards = run.round.prepare(run.round.active)
         chunks = sites * len(run.transferal.masks.chunks)  # builds the transferal set, too
         began = perf_counter()
-        run.round.ask(run.transferal, run.round.active)
+        run.round.ask([run.transferal], run.round.active)
         run.fuse_and_filter()
         return (perf_counter() - began) / chunks
 

@@ -11,6 +11,8 @@ Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate", "ap
 class Request:
     """One question to one site. `meta` holds JSON values; `blob` holds coded arrays; nothing is ever unpickled.
 
+    Behind one that is `followed` the next one is carried too, and answered after it: it needs what this one brings.
+
     hello     who are you
     prepare   load the teacher, or train it on the private pictures first (simulation)
     offer     blob: the manifest (JSON) of a picture set; the site accepts or refuses before a picture is looked at
@@ -23,6 +25,7 @@ class Request:
     kind: Kind
     meta: dict[str, Any] = field(default_factory=dict)
     blob: bytes = b""
+    followed: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Sites(Protocol):
     """The only thing an engine has to offer: carry requests to sites and bring the replies back, in any order.
 
     Requests of one site are taken from its iterator in order, only as fast as the site answers, so that memory is
-    bounded by what is in flight. A site that cannot be reached answers with `ok=False` and reason `unreachable`.
+    bounded by what is in flight. Where the iterator gives None, nothing can be asked of the site before one of its answers
+    has been yielded; it goes on thereafter. A site that cannot be reached answers with `ok=False` and reason `unreachable`.
     """
 
     names: list[str]
@@ -57,4 +61,4 @@ class Sites(Protocol):
         """The sites in groups as they come; those that it never yields did not come in time."""
         ...
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]: ...
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]: ...

@@ -70,9 +70,8 @@ class OfferedSet:
     @cached_property
     def _members(self) -> Any:
         """All originals in memory, with the views behind them; taken only after every original has arrived."""
-        originals = self.store.all("sent")
-        ids = self.manifest.ids[: self.manifest.originals]
-        return Viewed(ids, originals, self.manifest.views) if self.manifest.views else None
+        assert self.manifest.views
+        return Viewed(self.manifest.ids[: self.manifest.originals], self.store.all("sent"), self.manifest.views)
 
     def pictures(self, rows: range) -> NDArray[np.uint8]:
         """Members of the set, (n, H, W) uint8.
@@ -84,9 +83,12 @@ class OfferedSet:
             raise DataError(
                 f"pictures {rows.start} to {rows.stop} of a set of {len(self.manifest)}; ask within the set"
             )
-        if self.store.missing("sent"):
-            raise DataError("masks are asked before all pictures were sent; send them first")
-        if self._members is None:
+        lacking, only_originals = self.store.missing("sent"), rows.stop <= self.manifest.originals
+        if only_originals:  # a view needs them all
+            lacking = [chunk for chunk in lacking if set(self.store.chunks[chunk]) & set(rows)]
+        if lacking:
+            raise DataError("masks are asked before the pictures that they need were sent; send them first")
+        if only_originals:
             return np.asarray(self.store.stack("sent")[rows.start : rows.stop])
         pictures: NDArray[np.uint8] = self._members.pictures(rows)
         self._check(pictures, rows)

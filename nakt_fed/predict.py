@@ -54,16 +54,18 @@ def quantise(soft: NDArray[np.floating], binary: bool = False) -> NDArray[np.uin
     Raises:
         AnswerError: a value is not finite, or outside 0..1 (logits instead of probabilities).
     """
-    if not np.isfinite(soft).all():
+    low, high = (float(soft.min()), float(soft.max())) if soft.size else (0.0, 0.0)  # NaN where any value is NaN
+    if not np.isfinite([low, high]).all():
         raise AnswerError("the teacher's answer holds NaN or infinity; check its weights and normalisation")
-    if soft.size and (soft.min() < 0 or soft.max() > 1):
+    if low < 0 or high > 1:
         raise AnswerError(
-            f"the teacher's answer lies in {soft.min():.3g}..{soft.max():.3g}, probabilities in 0..1 are expected; "
+            f"the teacher's answer lies in {low:.3g}..{high:.3g}, probabilities in 0..1 are expected; "
             "does it return logits without sigmoid?"
         )
     if binary:
         return np.where(soft > 0.5, np.uint8(255), np.uint8(0))
-    return np.rint(soft * 255).astype(np.uint8)
+    scaled = soft * 255
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def soft_masks(model: nn.Module, pictures: NDArray[np.uint8], device: torch.device | None = None) -> NDArray[np.uint8]:

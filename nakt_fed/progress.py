@@ -32,8 +32,9 @@ def epoch_reporter(events: EventLog | None, who: str, epochs: int) -> Callable[[
 class SiteMeter:
     """One event per answered chunk: how far each site is, pictures/s and bytes."""
 
-    def __init__(self, events: EventLog, picture_set: str, kind: str, chunks: dict[str, int]) -> None:
-        self.events, self.fields, self.total = events, {"set": picture_set, "request": kind}, chunks
+    def __init__(self, events: EventLog, picture_set: str, kind: str) -> None:
+        self.events, self.fields = events, {"set": picture_set, "request": kind}
+        self.total: Counter[str] = Counter()  # chunks that each site is asked for
         self.chunks: Counter[str] = Counter()
         self.pictures: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()

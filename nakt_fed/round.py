@@ -1,22 +1,19 @@
 """The round between coordinator and sites: pictures out, soft masks back, whatever carries them and in whatever order."""
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from nakt_fed.answers import OfferAnswer, answered, in_words, is_away, lacking, masks_of, originals_of, refusal
-from nakt_fed.codec import encode
 from nakt_fed.errors import AnswerError, RunError
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Exchange, Request, Sites
 from nakt_fed.ledger import Ledger
+from nakt_fed.plan import OFFER, Plan
 from nakt_fed.progress import SiteMeter
+from nakt_fed.questions import Questions
 from nakt_fed.teacher import TeacherCard
 from nakt_fed.transferal import SharedSet
 
@@ -34,7 +31,7 @@ class Round:
     """
 
     def __init__(self, sites: Sites, run: Path, *, min_sites: int, near: int = 0) -> None:
-        self.sites, self.run, self.min_sites, self.near = sites, run, min_sites, near
+        self.sites, self.run, self.min_sites, self.questions = sites, run, min_sites, Questions(near)
         self.ledger, self.events = Ledger(run / "ledger.jsonl"), EventLog(run / "events.jsonl")
         self.set_aside: dict[str, str] = {}
         self.away: list[str] = []
@@ -62,70 +59,62 @@ class Round:
                 name, "arrival", "it did not come in time; is it running, and does it reach the coordinator?", True
             )
 
-    def ask(self, shared: SharedSet, names: list[str]) -> None:
-        """Offer the manifest to these sites, send the originals that a site lacks, and collect the masks that the store lacks."""
-        asked = [name for name in names if name not in self.set_aside]
-        waiting = [name for name in asked if shared.masks.missing(name)]
-        everyone = shared.name == "transferal"  # also of a site that has answered all is the overlap to be known
-        missing = self._offer(shared, asked if everyone else waiting)
-        pack = lru_cache(maxsize=16)(lambda chunk: encode(_originals(shared, chunk)))
-        self._chunks(shared, "pictures", missing, lambda chunk: self._picture_request(shared, chunk, pack(chunk)))
-        wanted = {name: shared.masks.missing(name) for name in waiting if name not in self.set_aside}
-        self._chunks(shared, "masks", wanted, lambda chunk: self._mask_request(shared, chunk))
+    def ask(self, sets: Sequence[SharedSet], names: list[str]) -> None:
+        """Offer the sets to these sites, send the originals that a site lacks, and collect the masks that the store lacks.
 
-    def _offer(self, shared: SharedSet, names: list[str]) -> dict[str, list[int]]:
-        """Returns the chunks of originals that each site lacks."""
-        about = {"set": shared.name, "chunk": shared.chunk}
-        asked = {"manifest": shared.manifest.sha256, "pictures": len(shared.manifest)}
-        offer = Request("offer", {**about, **asked}, shared.manifest.to_json().encode())
-        missing: dict[str, list[int]] = {}
-        for done in self.sites.exchange({name: iter([offer]) for name in names}):
-            try:
-                answer = OfferAnswer.model_validate(answered(done))
-            except (AnswerError, ValidationError) as error:
-                outcome = "rejected" if done.reply.ok else "failed"
-                self.ledger.write(done, shared.name, None, len(shared.manifest), outcome, in_words(error))
-                self._drop(done.site, shared.name, in_words(error), is_away(done.reply))
-                continue
-            missing[done.site] = lacking(answer, shared)
-            if shared.name == "transferal" and answer.overlap is not None:
-                self.overlaps[done.site] = answer.overlap
-            self.ledger.write(done, shared.name, None, len(shared.manifest), "ok")
-        return missing
+        Each site goes through the sets at its own pace.
+        """
+        plans = {name: self._plans(sets, name) for name in names if name not in self.set_aside}
+        meters = {
+            (shared.name, kind): SiteMeter(self.events, shared.name, kind)
+            for shared in sets
+            for kind in ("pictures", "masks")
+        }
+        for done in self.sites.exchange({name: self._questions(name, each.values()) for name, each in plans.items()}):
+            plan = plans[done.site][str(done.request.meta["set"])]
+            if done.request.kind == "offer":
+                self._offered(plan, done, meters)
+            else:
+                self._answered(plan, done, meters[plan.shared.name, done.request.kind])
 
-    def _picture_request(self, shared: SharedSet, chunk: int, blob: bytes) -> Request:
-        return Request("pictures", {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk}, blob)
+    def _plans(self, sets: Sequence[SharedSet], name: str) -> dict[str, Plan]:
+        """By set. Of a site that has answered all of the transferal set is the overlap to be known too."""
+        wanted = {shared.name: (shared, shared.masks.missing(name)) for shared in sets}
+        return {key: Plan(shared, masks) for key, (shared, masks) in wanted.items() if masks or key == "transferal"}
 
-    def _mask_request(self, shared: SharedSet, chunk: int) -> Request:
-        rows = shared.masks.chunks[chunk]
-        about = {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk}
-        near = self.near if shared.name == "transferal" else 0
-        return Request("masks", {**about, "range": [rows.start, rows.stop], "near": near})
+    def _questions(self, name: str, plans: Iterable[Plan]) -> Iterator[Request | None]:
+        for plan in plans:
+            while not plan.done and name not in self.set_aside:
+                step = plan.take()
+                yield self.questions.request(plan.shared, step, plan.followed) if step else None
 
-    def _chunks(
-        self, shared: SharedSet, kind: str, wanted: dict[str, list[int]], request: Callable[[int], Request]
-    ) -> None:
-        """Exchange these chunks with each site; a bad answer is asked again before the site is set aside."""
-        queues = {name: deque(chunks) for name, chunks in wanted.items() if chunks}
-        tries: dict[str, Counter[int]] = defaultdict(Counter)
-        meter = SiteMeter(self.events, shared.name, kind, {name: len(chunks) for name, chunks in queues.items()})
+    def _offered(self, plan: Plan, done: Exchange, meters: dict[tuple[str, str], SiteMeter]) -> None:
+        shared, count = plan.shared, len(plan.shared.manifest)
+        try:
+            answer = OfferAnswer.model_validate(answered(done))
+        except (AnswerError, ValidationError) as error:
+            outcome = "rejected" if done.reply.ok else "failed"
+            self.ledger.write(done, shared.name, None, count, outcome, in_words(error))
+            self._drop(done.site, shared.name, in_words(error), is_away(done.reply))
+            return
+        plan.accepted(lacking(answer, shared))
+        meters[shared.name, "pictures"].total[done.site] = len(plan.pictures)
+        meters[shared.name, "masks"].total[done.site] = len(plan.masks)
+        if shared.name == "transferal" and answer.overlap is not None:
+            self.overlaps[done.site] = answer.overlap
+        self.ledger.write(done, shared.name, None, count, "ok")
+        plan.answered(OFFER)
 
-        def questions(name: str) -> Iterator[Request]:
-            while queues[name] and name not in self.set_aside:
-                yield request(queues[name].popleft())
-
-        while any(queues[name] for name in queues if name not in self.set_aside):
-            for done in self.sites.exchange({name: questions(name) for name in queues if name not in self.set_aside}):
-                chunk = int(done.request.meta["chunk"])
-                failure = self._accept(shared, done, chunk)
-                if not failure:
-                    meter.add(done.site, self._count(shared, done), len(done.request.blob) + len(done.reply.blob))
-                    continue
-                tries[done.site][chunk] += 1
-                if tries[done.site][chunk] >= TRIES or done.reply.meta.get("reason") == "unreachable":
-                    self._drop(done.site, shared.name, failure[1], is_away(done.reply))
-                else:
-                    queues[done.site].append(chunk)
+    def _answered(self, plan: Plan, done: Exchange, meter: SiteMeter) -> None:
+        """Keep it; what cannot be used is asked again before the site is set aside."""
+        chunk = int(done.request.meta["chunk"])
+        step = (done.request.kind, chunk)
+        failure = self._accept(plan.shared, done, chunk)
+        if not failure:
+            plan.answered(step)
+            meter.add(done.site, self._count(plan.shared, done), len(done.request.blob) + len(done.reply.blob))
+        elif plan.failed(step) >= TRIES or done.reply.meta.get("reason") == "unreachable":
+            self._drop(done.site, plan.shared.name, failure[1], is_away(done.reply))
 
     def _count(self, shared: SharedSet, done: Exchange) -> int:
         if done.request.kind == "pictures":
@@ -158,8 +147,3 @@ class Round:
                 f"{len(self.active)} of {len(self.sites.names)} sites are left, at least round.min_sites = {self.min_sites} are needed ({rows}). "
                 "Mend the site and go on with --resume, or lower round.min_sites"
             )
-
-
-def _originals(shared: SharedSet, chunk: int) -> NDArray[np.uint8]:
-    rows = originals_of(shared, chunk)
-    return np.asarray(shared.images[rows.start : rows.stop])

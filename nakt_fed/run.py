@@ -88,8 +88,7 @@ class Run:
             everything = [self.transferal, *self.tests.values()]
         self.transferal.masks.group.attrs["cards"] = self._known_cards()  # of one that never comes back too
         with self.stage("masks"):
-            for shared in everything:
-                self.round.ask(shared, names)
+            self.round.ask(everything, names)
 
     def _known_cards(self) -> Any:
         """Also of sites that have answered in an earlier start only."""

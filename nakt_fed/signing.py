@@ -4,7 +4,8 @@ Answers: signed with the site's registered key (ECDSA), so that nobody else can 
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -62,29 +63,39 @@ def verified(meta: dict[str, Any], key_file: Path) -> dict[str, Any] | None:
     return order if isinstance(order, dict) else None
 
 
-def sign_answer(key_file: Path, message: str, texts: list[str], blobs: Mapping[str, bytes]) -> str:
-    """A site's signature (base64) over its replies to the message with this id. Raises RunError: no such key.
+@dataclass(frozen=True)
+class Answer:
+    """A site's replies to the message with this id: their texts, and their blobs one behind the other.
 
     The id is a hash of the message, and with it of the signed order in it.
     """
+
+    message: str
+    texts: list[str]
+    sizes: list[int]
+    blob: bytes
+
+    def stated(self) -> bytes:
+        """What is signed."""
+        about = {"nakt-fed answer": self.message, "texts": self.texts, "sizes": self.sizes}
+        return json.dumps({**about, "blob": hashlib.sha256(self.blob).hexdigest()}, sort_keys=True).encode()
+
+
+def sign_answer(key_file: Path, answer: Answer) -> str:
+    """The site's signature (base64). Raises RunError: no such key."""
     key = _load(key_file, load_ssh_private_key, ec.EllipticCurvePrivateKey, password=None)
-    return base64.b64encode(key.sign(_answer(message, texts, blobs), _ECDSA)).decode()
+    return base64.b64encode(key.sign(answer.stated(), _ECDSA)).decode()
 
 
-def is_answer_of(public_key: bytes, signature: str, message: str, texts: list[str], blobs: Mapping[str, bytes]) -> bool:
+def is_answer_of(public_key: bytes, signature: str, answer: Answer) -> bool:
     """Whether the holder of the site's key (`public_key`, PEM) has given these replies to this very message."""
     key = load_pem_public_key(public_key)
     assert isinstance(key, ec.EllipticCurvePublicKey)
     try:
-        key.verify(base64.b64decode(signature, validate=True), _answer(message, texts, blobs), _ECDSA)
+        key.verify(base64.b64decode(signature, validate=True), answer.stated(), _ECDSA)
     except (ValueError, InvalidSignature):
         return False
     return True
-
-
-def _answer(message: str, texts: list[str], blobs: Mapping[str, bytes]) -> bytes:
-    sums = {place: hashlib.sha256(blob).hexdigest() for place, blob in blobs.items()}
-    return json.dumps({"nakt-fed answer": message, "texts": texts, "blobs": sums}, sort_keys=True).encode()
 
 
 def _load(path: Path, read: Callable[..., Any], kind: type, **options: Any) -> Any:

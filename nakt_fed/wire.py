@@ -10,15 +10,18 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 def request_text(request: Request) -> str:
-    """What `read_request` needs besides the kind and the blob. Raises TypeError when `meta` holds more than JSON."""
-    return json.dumps(request.meta, allow_nan=False)
+    """What `read_request` needs besides the blob. Raises TypeError when `meta` holds more than JSON."""
+    return json.dumps({"kind": request.kind, "meta": request.meta}, allow_nan=False)
 
 
-def read_request(kind: str, text: str, blob: bytes) -> Request:
-    """The other end of `request_text`. Raises AnswerError for an unknown kind or a text that is no JSON object."""
-    if kind not in KINDS:
-        raise AnswerError(f"expected a request of kind {', '.join(KINDS)}; got {kind!r}")
-    return Request(kind, _object(text, "request"), blob)  # type: ignore[arg-type]
+def read_request(text: str, blob: bytes) -> Request:
+    """The other end of `request_text`. Raises AnswerError for a text that is no request, or one of an unknown kind."""
+    fields = _object(text, "request")
+    if not (fields.keys() == {"kind", "meta"} and isinstance(fields["meta"], dict)):
+        raise AnswerError(f"expected a request with kind and meta; got {sorted(fields)}; run the same nakt-fed there")
+    if fields["kind"] not in KINDS:
+        raise AnswerError(f"expected a request of kind {', '.join(KINDS)}; got {str(fields['kind'])[:40]!r}")
+    return Request(fields["kind"], fields["meta"], blob)
 
 
 def reply_text(reply: Reply) -> str:

@@ -20,12 +20,14 @@ from nakt_fed.study_file import dump_study, load_study
 from .find import find_sites
 from .grid import FlowerSites, with_meta
 from .kit import Kit, load_kit
+from .looks import look_often
 from .presence import Presence
 from .stopped import obey_stop
 from .witness import Witnessed
 
 MESSAGE_SECONDS = 3600.0  # until Flower gives up a message; then the chunk is asked again
-MESSAGES = 2  # per site on their way: one is worked on, the other waits, so that the site need not
+MESSAGES = 3  # per site on their way: one is fetched, one is worked on, the reply to one is sent back
+SHARE = 8  # requests in a message: more, and one message alone would bring back all masks while the site waits
 FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
 
 app = ServerApp()
@@ -74,12 +76,13 @@ def run_between_hospitals(grid: Grid, study: Study, run: Path, kit: Kit) -> None
                 f"site {unknown[0]!r} of the study is not in the federation ({', '.join(sorted(names.values()))}); "
                 "add it with nakt provision --add, or rename it in the study"
             )
+        look_often()
         presence = Presence(
             study.site_names, lambda: connected(grid, names), study.round.site_timeout, EventLog(run / "events.jsonl")
         )
         sign = signer(kit.signing_key, run.name)
         messages = min(MESSAGES, study.round.in_flight)
-        share = study.round.in_flight // messages
+        share = min(SHARE, max(1, study.round.in_flight // messages))
         keys = {name: key for key, name in names.items()}
         sites = FlowerSites(grid, presence, messages, MESSAGE_SECONDS, sign, share, keys)
         _carry_out(study, run, Witnessed(sites, Receipts(run / FILE), run.name))

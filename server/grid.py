@@ -1,13 +1,13 @@
 """The sites behind Flower's Grid: `nakt_fed.exchange.Sites` in terms of messages.
 
-Flower starts a process per message, which takes about two seconds in a deployment, and its SuperNode works on one message
-after the other: a message carries several requests, and another one waits at the SuperLink meanwhile.
+Flower starts a process per message, which takes about two seconds in a deployment: a message carries several requests, and
+others are on their way meanwhile. Pictures go out and masks come back in the same messages.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -15,16 +15,17 @@ from flwr.serverapp import Grid
 
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Exchange, Reply, Request
-from nakt_fed.signing import is_answer_of
+from nakt_fed.signing import Answer, is_answer_of
 from nakt_fed.wire import read_reply, request_text
 
+from .line import Line
+from .looks import Looks
 from .presence import PAUSES, Presence
 
 Stamp = Callable[[str, Request], Mapping[str, Any]]
 
 INVALID_FAB = 7  # Flower's code for a bundle that a site has not approved
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2  # seconds between two looks for replies
-MESSAGE_BYTES = 32e6  # of requests in one message, unless one alone is larger
 
 
 def blob_array(blob: bytes) -> Array:
@@ -42,16 +43,26 @@ def read_message(message: Message, key: bytes | None = None) -> list[Reply]:
             return [Reply(False, {"reason": "app_not_approved", "message": text})]
         return [unreachable(f"Flower error {error.code}: {(error.reason or 'no reason given').strip()[:300]}")]
     try:
-        arrays, meta = message.content.array_records["blobs"], message.content.config_records["meta"]
-        blobs = {place: array.data for place, array in arrays.items()}
-        if not isinstance(meta["json"], list) or not meta["json"]:
-            raise AnswerError("a list of replies was expected")
-        texts, asked = [str(text) for text in meta["json"]], message.metadata.reply_to_message_id
-        if key and not is_answer_of(key, str(meta.get("signature")), asked, texts, blobs):
+        meta, data = message.content.config_records["meta"], message.content.array_records["blobs"]["all"].data
+        blobs = _cut(data, meta["bytes"])
+        if not isinstance(meta["json"], list) or len(meta["json"]) != len(blobs):
+            raise AnswerError("a reply for each blob was expected")
+        texts = [str(text) for text in meta["json"]]
+        answer = Answer(message.metadata.reply_to_message_id, texts, [len(blob) for blob in blobs], data)
+        if key and not is_answer_of(key, str(meta.get("signature")), answer):
             return [Reply(False, {"reason": "not_from_site"})]
-        return [read_reply(text, blobs.get(str(place), b"")) for place, text in enumerate(texts)]
+        return [read_reply(text, blob) for text, blob in zip(texts, blobs, strict=True)]
     except (KeyError, AnswerError) as error:
         return [Reply(False, {"reason": "bad_reply", "message": f"not a reply of nakt-fed: {error}"})]
+
+
+def _cut(data: bytes, sizes: object) -> list[bytes]:
+    """The blobs of the replies, one behind the other. Raises AnswerError: no sizes that fit the bytes."""
+    known = isinstance(sizes, list) and sizes and all(type(size) is int and size >= 0 for size in sizes)
+    if not (isinstance(sizes, list) and known and sum(sizes) == len(data)):
+        raise AnswerError(f"sizes of replies that make {len(data)} bytes were expected")
+    ends = list(accumulate(sizes))
+    return [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def unreachable(message: str) -> Reply:
@@ -68,42 +79,6 @@ class _Sent:
     site: str
     requests: list[Request]
     start: float
-
-
-@dataclass
-class _Line:
-    """One site's questions: first what has to be asked again, then what comes next. `in_flight` counts messages."""
-
-    questions: Iterator[Request]
-    again: deque[Request] = field(default_factory=deque)
-    in_flight: int = 0
-    ended: bool = False
-
-    def take(self) -> Request | None:
-        if self.again:
-            return self.again.popleft()
-        request = next(self.questions, None)
-        self.ended = request is None
-        return request
-
-    def pack(self, share: int) -> list[Request]:
-        """The requests of the next message: at most `share`, of one kind, of MESSAGE_BYTES."""
-        packed: list[Request] = []
-        while len(packed) < share and (request := self.take()) is not None:
-            size = len(request.blob) + sum(len(other.blob) for other in packed)
-            if packed and (request.kind != packed[0].kind or size > MESSAGE_BYTES):
-                self.again.appendleft(request)
-                break
-            packed.append(request)
-        return packed
-
-    def back(self, requests: list[Request]) -> None:
-        """Ask these before anything else."""
-        self.again.extendleft(reversed(requests))
-
-    @property
-    def done(self) -> bool:
-        return self.ended and not self.again and not self.in_flight
 
 
 class FlowerSites:
@@ -139,30 +114,30 @@ class FlowerSites:
             elif waiting:
                 time.sleep(LONGEST_PAUSE)
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         """Ask every site what its iterator brings; yield the replies in the order in which they arrive.
 
         A site's next message goes out before a reply is yielded, so no site waits for the caller or for another site.
         """
-        lines = {site: _Line(iter(each)) for site, each in requests.items()}
+        lines = {site: Line(iter(each)) for site, each in requests.items()}
         sent: dict[str, _Sent] = {}
         pause = SHORTEST_PAUSE
-        while any(not line.done for line in lines.values()):
-            for site, line in lines.items():
-                yield from self._fill(site, line, sent)
-            arrived = False
-            for message_id in list(sent):
-                for message in self._grid.pull_messages([message_id]):
-                    arrived, done = True, sent.pop(message_id)
+        with Looks(self._grid, len(lines)) as looks:
+            while any(not line.done for line in lines.values()):
+                for site, line in lines.items():
+                    yield from self._fill(site, line, sent)
+                arrived = looks.arrived({key: each.site for key, each in sent.items()})
+                for message_id, message in arrived:
+                    done = sent.pop(message_id)
                     yield from self._arrived(done, self._read(done, message), lines[done.site], sent)
-            pause = SHORTEST_PAUSE if arrived else min(LONGEST_PAUSE, 1.3 * pause)
-            if not arrived:
-                time.sleep(pause)
+                pause = SHORTEST_PAUSE if arrived else min(LONGEST_PAUSE, 1.3 * pause)
+                if not arrived:
+                    time.sleep(pause)
 
     def _read(self, done: _Sent, message: Message) -> list[Reply]:
         return read_message(message, self._keys.get(done.site))
 
-    def _arrived(self, done: _Sent, replies: list[Reply], line: _Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
+    def _arrived(self, done: _Sent, replies: list[Reply], line: Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
         line.in_flight -= 1
         seconds = time.monotonic() - done.start
         answered, again = self._sorted(done, replies[: len(done.requests)])
@@ -186,14 +161,13 @@ class FlowerSites:
         answered = [(each, reply) for each, reply, wait in zip(done.requests, replies, waits, strict=False) if not wait]
         return answered, [each for place, each in enumerate(done.requests) if place >= len(waits) or waits[place]]
 
-    def _fill(self, site: str, line: _Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
+    def _fill(self, site: str, line: Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
         """Send the site's next messages. What cannot be sent to a lost site is answered at once."""
-        while line.in_flight < self._in_flight and not line.done:
+        while line.in_flight < self._in_flight and line.waits():
             node = self._presence.node(site)
             if node is None and not self._presence.lost(site):
                 return
-            if not (requests := line.pack(self._share)):
-                return
+            requests = line.pack(self._share)
             if node is None:
                 for request in requests:
                     reply = unreachable(f"no answer for {self._presence.patience:.0f} s")
@@ -210,5 +184,5 @@ class FlowerSites:
         texts = [request_text(Request(each.kind, dict(self._stamp(site, each)))) for each in requests]
         blobs = {str(place): blob_array(each.blob) for place, each in enumerate(requests) if each.blob}
         content = RecordDict({"meta": ConfigRecord({"json": texts}), "blobs": ArrayRecord(blobs)})
-        ids = list(self._grid.push_messages([Message(content, node, f"query.{requests[0].kind}", ttl=self._ttl)]))
+        ids = list(self._grid.push_messages([Message(content, node, "query", ttl=self._ttl)]))
         return ids[0] if ids and ids[0] else ""

@@ -16,7 +16,7 @@ class Witnessed:
         """Who comes, as the sites say it."""
         return self._sites.arrivals()
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         """Carry the requests out."""
         for done in self._sites.exchange(requests):
             request, reply = done.request, done.reply

@@ -21,11 +21,11 @@ class InProcess:
         """All are here."""
         yield self.names
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         """Carry the requests out in the order of the sites."""
         for name, questions in requests.items():
             service = open_service(self.study, name, self.run)
-            for request in questions:
+            for request in filter(None, questions):
                 began = perf_counter()
                 reply = service.handle(request)
                 yield Exchange(name, request, reply, perf_counter() - began)

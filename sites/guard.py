@@ -4,12 +4,15 @@
 
 Flower refuses every bundle that none of its --trusted-entities has signed, before it keeps or unpacks it. The only one trusted
 here is a key that lives as long as this process, and it signs what the site's teacher service approves. Flower has no hook
-for that, so the function that connects a SuperNode is wrapped: the one private name of Flower's that a deployment needs.
-Should Flower change there, nothing is signed, and no app runs at all.
+for that, so the function that connects a SuperNode is wrapped. Should Flower change there, nothing is signed, and no app runs
+at all.
+
+It also works ahead (`nakt_fed/site/ahead.py`). Should Flower change there, it works as Flower does.
 """
 
 import base64
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -17,7 +20,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flwr.supernode.start_client_internal as supernode
@@ -32,19 +37,22 @@ from flwr.supernode.cli import flower_supernode
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Request
 from nakt_fed.signing import SITE_KEY
+from nakt_fed.site.ahead import Ahead
 from nakt_fed.site.relay import ask_service
 
 ENTITY = "fpk_this-site"
 WAIT, PATIENCE = 60.0, 120.0  # seconds for an answer of the service, and for the service to come back
 GIVEN = ("receive", "send", "get_run", "get_fab")
 """What the wrapped function gives, after the node's number."""
+AHEAD = {"_pull_and_store_message": "receive", "_push_messages": "send", "pull_objects": "object_ids"}
+"""Flower's functions that are wrapped to work ahead, each with an argument that it must have."""
 
 
 class Guard:
     """Signs the bundles that the teacher service at `service` approves, and no other."""
 
-    def __init__(self, service: Path) -> None:
-        self.service, self.key = service, Ed25519PrivateKey.generate()
+    def __init__(self, service: Path, ahead: Ahead | None = None) -> None:
+        self.service, self.key, self.ahead = service, Ed25519PrivateKey.generate(), ahead
 
     def trusted(self) -> str:
         """Flower's file of trusted entities (YAML, of which JSON is a part)."""
@@ -94,11 +102,30 @@ class Guard:
                     return runs[run_id]
 
                 def signed_fab(fab_hash: str, run_id: int) -> Fab:
-                    return self.signed(get_fab(fab_hash, run_id), runs.pop(run_id))
+                    return self.signed(get_fab(fab_hash, run_id), runs[run_id])
 
+                if self.ahead:
+                    receive, send = self.ahead.receive(receive), self.ahead.send(send)
                 yield (node, receive, send, noted_run, signed_fab, *rest)
 
         return connected
+
+
+def work_ahead(module: Any) -> Ahead | None:
+    """Let Flower's SuperNode, which is this module, work ahead; None, and nothing is changed, where it is another Flower's."""
+    if any(word not in _arguments(getattr(module, name, None)) for name, word in AHEAD.items()):
+        say("this version of Flower works on one message after the other")
+        return None
+    ahead = Ahead()
+    module._pull_and_store_message = ahead.pull(module._pull_and_store_message)
+    module._push_messages = ahead.push(module._push_messages)
+    module.pull_objects = partial(module.pull_objects, initial_backoff=0.2, backoff_cap=2.0)
+    module.time = SimpleNamespace(sleep=ahead.sleep)
+    return ahead
+
+
+def _arguments(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters) if function else []
 
 
 def say(text: str) -> None:
@@ -107,7 +134,7 @@ def say(text: str) -> None:
 
 def main(service: str, *arguments: str) -> None:
     """Become the SuperNode. Its folder (FLWR_HOME) loses what an app has left there under an approved one's name."""
-    home, guard = Path(os.environ["FLWR_HOME"]), Guard(Path(service))
+    home, guard = Path(os.environ["FLWR_HOME"]), Guard(Path(service), work_ahead(supernode))
     shutil.rmtree(home / "apps", ignore_errors=True)
     if "--auth-supernode-private-key" in arguments:
         key = arguments[arguments.index("--auth-supernode-private-key") + 1]

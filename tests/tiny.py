@@ -112,34 +112,52 @@ class Hospitals:
     def arrivals(self) -> Iterator[list[str]]:
         yield self.names
 
-    def exchange(self, requests: Mapping[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def exchange(self, requests: Mapping[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         if self.dice is None and self.late is None:
             for name, questions in requests.items():
-                for request in questions:
+                for request in filter(None, questions):
                     yield self._answer(name, request)
             return
         yield from self._mixed({name: iter(questions) for name, questions in requests.items()})
 
-    def _mixed(self, waiting: dict[str, Iterator[Request]]) -> Iterator[Exchange]:
+    def _mixed(self, waiting: dict[str, Iterator[Request | None]]) -> Iterator[Exchange]:
         """Up to three requests per site in flight; their replies come in any order, those of the late site at the end."""
         while waiting:
             names = [name for name in waiting if name != self.late] or list(waiting)
-            flying = [(name, request) for name in names for request in _first(waiting[name], 3)]
+            taken = {name: _first(waiting[name], 3) for name in names}
+            flying = [(name, together) for name in names for together in _bundles(taken[name])]
             for name in names:
-                if not any(site == name for site, _ in flying):
+                if not taken[name]:
                     del waiting[name]
             if self.dice:
                 self.dice.shuffle(flying)
-            for name, request in flying:
-                yield self._answer(name, request)
+            for name, together in flying:
+                for request in together:
+                    yield self._answer(name, request)
 
     def _answer(self, name: str, request: Request) -> Exchange:
         self.asked.append((name, request))
         return Exchange(name, request, self.tamper(name, request, self.services[name].handle(request)), 0.01)
 
 
-def _first(questions: Iterator[Request], count: int) -> list[Request]:
-    return [request for _, request in zip(range(count), questions, strict=False)]
+def _first(questions: Iterator[Request | None], count: int) -> list[Request | None]:
+    taken: list[Request | None] = []
+    for request in questions:
+        taken.append(request)
+        if len(taken) >= count and not (request and request.followed):
+            break
+    return taken
+
+
+def _bundles(requests: list[Request | None]) -> list[list[Request]]:
+    """Those that are carried together."""
+    bundles: list[list[Request]] = []
+    for request in filter(None, requests):
+        if bundles and bundles[-1][-1].followed:
+            bundles[-1].append(request)
+        else:
+            bundles.append([request])
+    return bundles
 
 
 def hospitals(study: Study, run: Path, teachers: Mapping[str, Answer] | None = None, **behaviour: Any) -> Hospitals:

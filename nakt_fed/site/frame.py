@@ -18,13 +18,13 @@ LONGEST_HEAD = 2**20
 
 def request_frame(request: Request) -> bytes:
     """Raises TypeError when `meta` holds more than JSON."""
-    return _frame({"kind": request.kind, "text": request_text(request)}, request.blob)
+    return _frame({"text": request_text(request)}, request.blob)
 
 
 def read_request_frame(data: bytes) -> Request:
     """The other end of `request_frame`. Raises AnswerError: not such a frame, or of an unknown kind."""
-    head, blob = _parts(data, "kind", "text")
-    return read_request(head["kind"], head["text"], blob)
+    text, blob = _parts(data)
+    return read_request(text, blob)
 
 
 def reply_frame(reply: Reply) -> bytes:
@@ -34,8 +34,8 @@ def reply_frame(reply: Reply) -> bytes:
 
 def read_reply_frame(data: bytes) -> Reply:
     """The other end of `reply_frame`. Raises AnswerError: not such a frame."""
-    head, blob = _parts(data, "text")
-    return read_reply(head["text"], blob)
+    text, blob = _parts(data)
+    return read_reply(text, blob)
 
 
 def _frame(head: dict[str, str], blob: bytes) -> bytes:
@@ -43,15 +43,15 @@ def _frame(head: dict[str, str], blob: bytes) -> bytes:
     return b"".join((LENGTH.pack(len(text)), text, blob))
 
 
-def _parts(data: bytes, *texts: str) -> tuple[dict[str, Any], bytes]:
-    """Head and blob; the head holds a text under each name."""
+def _parts(data: bytes) -> tuple[str, bytes]:
+    """The head's text, and the blob."""
     end = LENGTH.size + (LENGTH.unpack_from(data)[0] if len(data) >= LENGTH.size else 0)
     if not LENGTH.size < end <= min(len(data), LONGEST_HEAD):
         raise AnswerError(f"expected a frame with a head of at most {LONGEST_HEAD} bytes; got {len(data)} other bytes")
     head = _head(data[LENGTH.size : end])
-    if not (isinstance(head, dict) and all(isinstance(head.get(name), str) for name in texts)):
-        raise AnswerError(f"expected a frame whose head holds {', '.join(texts)}; got another head")
-    return head, data[end:]
+    if not (isinstance(head, dict) and isinstance(head.get("text"), str)):
+        raise AnswerError("expected a frame whose head holds a text; got another head")
+    return head["text"], data[end:]
 
 
 def _head(data: bytes) -> Any:

@@ -63,7 +63,8 @@ class Story:
 
     def answer(self, site: str, chunks: int, of: int, name: str = "transferal", kind: str = "masks") -> None:
         """The site answers `chunks` chunks of the `of` that it is asked in this start."""
-        meter = SiteMeter(self.events, name, kind, {site: of})
+        meter = SiteMeter(self.events, name, kind)
+        meter.total[site] = of
         for number in range(chunks):
             self.ledger.write(_exchange(site, kind, 50, 700), name, number, CHUNK, "ok")
             meter.add(site, CHUNK, 750)

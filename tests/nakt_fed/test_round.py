@@ -51,7 +51,7 @@ def asked(
     shared = transferal_set(study, run)
     asking = Round(sites, run, min_sites=min_sites)
     asking.prepare(asking.active)
-    asking.ask(shared, asking.active)
+    asking.ask([shared], asking.active)
     return asking, shared, sites
 
 

@@ -116,6 +116,16 @@ def test_a_new_process_of_the_site_finds_the_pictures(
     assert well(again.handle(masks(shared, 6, 9))).blob == service.handle(masks(shared, 6, 9)).blob
 
 
+def test_originals_are_answered_as_soon_as_they_are_there(service: TeacherService, shared: SharedSet) -> None:
+    """While the others are still on their way."""
+    well(service.handle(offer(shared.manifest)))
+    well(service.handle(pictures(shared, 0)))
+    early = well(service.handle(masks(shared, 0, 4)))
+    np.testing.assert_array_equal(decode(early.blob, (4, 32, 32)), np.asarray(shared.images[:4]))
+    well(service.handle(pictures(shared, 1)))
+    assert well(service.handle(masks(shared, 0, 4))) == early
+
+
 def test_near_lossless_answers_keep_their_bound(service: TeacherService, shared: SharedSet) -> None:
     reply = well(filled(service, shared).handle(masks(shared, 0, 7, near=2)))
     off = decode(reply.blob, (7, 32, 32)).astype(int) - np.asarray(shared.images[:7])
@@ -182,7 +192,8 @@ def test_views_that_this_version_renders_otherwise_are_refused(service: TeacherS
 def test_requests_out_of_place_are_refused(service: TeacherService, shared: SharedSet) -> None:
     well(service.handle(offer(shared.manifest)))
     well(service.handle(pictures(shared, 0)))
-    assert "before all pictures were sent" in refused(service, masks(shared, 0, 4), "bad_data")
+    for start, stop in [(4, 7), (3, 5), (7, 8)]:  # the second chunk was not sent; the last of these is a view
+        assert "before the pictures that they need" in refused(service, masks(shared, start, stop), "bad_data")
     assert "the manifest has 2" in refused(service, pictures(shared, 2, np.zeros((1, 32, 32), np.uint8)), "bad_data")
     assert "the manifest has 2" in refused(service, pictures(shared, -1, np.zeros((1, 32, 32), np.uint8)), "bad_data")
     well(service.handle(pictures(shared, 1)))

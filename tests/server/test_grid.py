@@ -1,4 +1,5 @@
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from threading import Event
 
 import pytest
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -51,7 +52,7 @@ def test_request_and_reply_cross_unchanged() -> None:
     assert done.reply.ok
     assert done.reply.meta == {"site": "a", "kind": "pictures", "asked": {"run": "/r", "chunk": 3, "ü": [1.5, None]}}
     assert done.reply.blob == blob[::-1]
-    assert grid.pushed[0].metadata.message_type == "query.pictures"
+    assert grid.pushed[0].metadata.message_type == "query"
     assert grid.pushed[0].metadata.ttl == 60
 
 
@@ -115,11 +116,28 @@ def test_a_node_that_goes_away_in_the_middle() -> None:
 def test_an_answer_that_is_no_reply(text: str | None) -> None:
     def answer(message: Message) -> Message:
         good = content([Reply(True)])
-        bad = RecordDict({**good, "meta": ConfigRecord({"json": [text]})}) if text is not None else RecordDict({})
+        bad = (
+            RecordDict({**good, "meta": ConfigRecord({"json": [text], "bytes": [0]})})
+            if text is not None
+            else RecordDict({})
+        )
         return Message(bad, reply_to=message)
 
     (done,) = sites(FakeGrid({1: answer})).exchange({"a": requests(1)})
     assert not done.reply.ok
+    assert done.reply.meta["reason"] == "bad_reply"
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [5], [-1, 5], [2, 2], [4.0], "4", None])
+def test_replies_whose_sizes_do_not_fit_their_bytes(sizes: object) -> None:
+    """One reply of four bytes."""
+
+    def answer(message: Message) -> Message:
+        good = content([Reply(True, {}, b"mask")])
+        meta = ConfigRecord({"json": good["meta"]["json"], **({} if sizes is None else {"bytes": sizes})})  # type: ignore[dict-item]
+        return Message(RecordDict({**good, "meta": meta}), reply_to=message)
+
+    (done,) = sites(FakeGrid({1: answer})).exchange({"a": requests(1)})
     assert done.reply.meta["reason"] == "bad_reply"
 
 
@@ -163,3 +181,50 @@ def test_a_node_that_says_why_it_cannot_take_part_ends_the_search_at_once() -> N
     grid = FakeGrid({1: refusal("too_few_nodes", "add num-supernodes=3")})
     with pytest.raises(RunError, match="add num-supernodes=3"):
         find_sites(grid, ["a", "b", "c"], 60, {})
+
+
+def test_a_site_whose_reply_is_still_being_uploaded_never_holds_back_another() -> None:
+    """Flower blocks in the look for such a reply."""
+    grid, uploaded = FakeGrid({1: site("a"), 2: site("b")}), Event()
+    look = grid.pull_messages
+
+    def pull(message_ids: Iterable[str]) -> list[Message]:
+        (message_id,) = message_ids
+        if grid.waiting[message_id][0].metadata.dst_node_id == 1:
+            assert uploaded.wait(10)
+        return look([message_id])
+
+    grid.pull_messages = pull  # type: ignore[method-assign]
+    order: list[str] = []
+    for done in sites(grid).exchange({"a": requests(1), "b": requests(4)}):
+        order.append(done.site)
+        if order.count("b") == 4:
+            uploaded.set()
+    assert order == ["b"] * 4 + ["a"]
+
+
+def test_a_site_without_a_question_just_now_is_asked_again_after_its_answer() -> None:
+    """Masks cannot be asked before the pictures were taken."""
+    answered: list[int] = []
+
+    def questions() -> Iterator[Request | None]:
+        for number in range(3):
+            while len(answered) < number:
+                yield None
+            yield Request("masks", {"chunk": number})
+
+    grid = FakeGrid({1: site("a"), 2: site("b")}, slowness={1: 2})
+    for done in sites(grid).exchange({"a": questions(), "b": requests(2)}):
+        if done.site == "a":
+            answered.append(done.request.meta["chunk"])
+    assert answered == [0, 1, 2]
+    assert grid.most_waiting == {1: 1, 2: 2}
+
+
+def test_a_site_that_goes_away_after_its_last_answer_is_not_waited_for() -> None:
+    here = {"a": 1}
+    presence = Presence(["a"], lambda: here, patience=60)
+    stream = FlowerSites(FakeGrid({1: site("a")}), presence, 2, 60, with_meta({})).exchange({"a": requests(1)})
+    assert next(stream).reply.ok
+    presence.failed("a", "unreachable")
+    assert list(stream) == []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import sites.app
 from nakt_fed.exchange import Exchange, Reply, Request
 from server import grid as grid_module
+from server import line
 from server.grid import FlowerSites, with_meta
 from server.presence import Presence
 from sites.app import answers, content, read
@@ -57,20 +58,38 @@ def test_a_message_is_filled_up_and_every_blob_stays_with_its_request() -> None:
 
 
 def test_a_message_has_so_many_bytes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grid_module, "MESSAGE_BYTES", 100)
+    monkeypatch.setattr(line, "MESSAGE_BYTES", 100)
     grid = FakeGrid({1: site()})
     asked(grid, iter([*chunks(3, size=40), Request("pictures", {"chunk": 3}, b"x" * 500), *chunks(1)]))
     assert shares(grid) == [[0, 1], [2], [3], [0]]
 
 
-def test_a_message_is_of_one_kind() -> None:
+def test_a_message_takes_pictures_out_and_asks_for_masks_behind_them() -> None:
+    """What a site does not get to is asked again, and pictures should not travel twice."""
     grid = FakeGrid({1: site()})
-    asked(grid, iter([*chunks(2), Request("masks", {"chunk": 7}), *chunks(1)]))
-    assert [message.metadata.message_type for message in grid.pushed] == [
-        "query.pictures",
-        "query.masks",
-        "query.pictures",
+    asked(grid, iter([*chunks(1, size=3), Request("masks", {"chunk": 7}), *chunks(2, size=3)]), share=4)
+    assert [(each.kind, each.meta["chunk"]) for each in read(grid.pushed[0])] == [
+        ("pictures", 0),
+        ("pictures", 0),
+        ("pictures", 1),
+        ("masks", 7),
     ]
+
+
+def test_what_belongs_together_is_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message gets larger for that, by what brings nothing."""
+    monkeypatch.setattr(line, "MESSAGE_BYTES", 7)
+
+    def both(number: int) -> list[Request]:
+        return [Request("pictures", {"chunk": number}, b"four", followed=True), Request("masks", {"chunk": number})]
+
+    grid = FakeGrid({1: site()})
+    asked(grid, iter([*both(0), *both(1), *both(2)]), share=3)
+    assert shares(grid) == [[0, 0], [1, 1], [2, 2]]
+    grid = FakeGrid({1: site()})
+    monkeypatch.setattr(line, "MESSAGE_BYTES", 99)
+    asked(grid, iter([*both(0), *both(1), *both(2)]), share=3)
+    assert shares(grid) == [[0, 1, 0, 1], [2, 2]]
 
 
 def test_what_a_site_did_not_get_to_is_asked_next() -> None:

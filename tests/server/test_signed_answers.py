@@ -76,20 +76,21 @@ def test_an_answer_given_once_does_not_count_for_another_question(key: bytes) ->
 
 
 def altered(record: RecordDict, what: str) -> RecordDict:
-    texts, signature = record.config_records["meta"]["json"], record.config_records["meta"]["signature"]
-    blobs = {place: array.data for place, array in record.array_records["blobs"].items()}
+    meta: dict[str, Any] = dict(record.config_records["meta"])
+    blob = record.array_records["blobs"]["all"].data
     match what:
         case "words":
-            texts = [text.replace("by a", "by b") for text in texts]  # type: ignore[union-attr]
+            meta["json"] = [text.replace("by a", "by b") for text in meta["json"]]
         case "masks":
-            blobs["0"] = b"masqs"
+            blob = b"masqs"
         case "place":
-            blobs = {"1": blobs["0"]}
+            meta |= {"json": meta["json"] * 2, "bytes": [2, 3]}
         case "signature":
-            signature = "no base64"
-    meta = ConfigRecord({"json": texts} if what == "none" else {"json": texts, "signature": signature})
-    arrays = {place: Array("uint8", (len(blob),), "bytes", blob) for place, blob in blobs.items()}
-    return RecordDict({"meta": meta, "blobs": ArrayRecord(arrays)})
+            meta["signature"] = "no base64"
+        case "none":
+            del meta["signature"]
+    array = Array("uint8", (len(blob),), "bytes", blob)
+    return RecordDict({"meta": ConfigRecord(meta), "blobs": ArrayRecord({"all": array})})
 
 
 @pytest.mark.parametrize("what", ["words", "masks", "place", "signature", "none"])

@@ -96,7 +96,7 @@ def test_an_exception_stays_at_the_site(caplog: pytest.LogCaptureFixture) -> Non
 
 def test_a_message_that_is_none_of_ours_is_answered_too() -> None:
     grid = FakeGrid({})
-    message = Message(RecordDict({"meta": ConfigRecord({})}), 5, "query.masks")
+    message = Message(RecordDict({"meta": ConfigRecord({})}), 5, "query")
     grid.push_messages([message])
     assert read_message(app(message, node(0)))[0].meta["reason"] == "internal"
 

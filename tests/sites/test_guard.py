@@ -3,10 +3,12 @@
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import flwr.supernode.start_client_internal as supernode
@@ -136,3 +138,33 @@ def test_flower_still_does_what_the_guard_relies_on() -> None:
     ]
     places = [pulled.index(words) for words in order]
     assert places == sorted(places), "a bundle is verified before it is kept"
+
+
+def test_flower_still_does_what_working_ahead_relies_on() -> None:
+    """Private to Flower 1.41. Elsewhere a SuperNode works on one message after the other, as Flower does."""
+    loop = inspect.getsource(supernode.start_client_internal)
+    assert (
+        loop.index("run_id = _pull_and_store_message(")
+        < loop.index("if run_id is None:")
+        < loop.index("_push_messages(")
+    )
+    pushed = inspect.getsource(supernode._push_messages)
+    assert pushed.index("while not (reply_messages :=") < pushed.index(
+        "= send(message, object_tree, clientapp_runtime)"
+    )
+    assert set(re.findall(r"\btime\.(\w+)", inspect.getsource(supernode))) == {"sleep"}
+
+
+def test_working_ahead_changes_flower_where_it_knows_it_and_nowhere_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flower = SimpleNamespace(**vars(supernode))
+    ahead = guard_module.work_ahead(flower)
+    assert ahead
+    assert flower._push_messages is not supernode._push_messages
+    assert flower.time.sleep == ahead.sleep
+    other = SimpleNamespace(_pull_and_store_message=lambda receive: None, _push_messages=lambda reply: None)
+    before = dict(vars(other))
+    assert guard_module.work_ahead(other) is None
+    assert vars(other) == before
+    assert "one message after the other" in capsys.readouterr().err

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import sites.app
-from nakt_fed.exchange import Reply
+from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.relay import ask_service
-from nakt_fed.wire import KINDS
+from nakt_fed.wire import KINDS, request_text
 from server.grid import read_message
 from sites.app import app
 from tests.server.fake_grid import FakeGrid
@@ -23,7 +23,9 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-texts = st.text(max_size=60) | st.builds(json.dumps, anything)
+metas = st.dictionaries(st.text(max_size=8), anything, max_size=3)
+requests = st.builds(lambda kind, meta: json.dumps({"kind": kind, "meta": meta}), st.sampled_from(KINDS), metas)
+texts = st.text(max_size=60) | st.builds(json.dumps, anything) | requests
 
 
 @st.composite
@@ -42,9 +44,9 @@ def records(draw: st.DrawFn) -> RecordDict:
     return RecordDict(found)  # type: ignore[arg-type]
 
 
-def answered(content: RecordDict, kind: str, context: Context) -> Reply:
+def answered(content: RecordDict, context: Context) -> Reply:
     grid = FakeGrid({})
-    message = Message(content, 5, f"query.{kind}")
+    message = Message(content, 5, "query")
     grid.push_messages([message])
     reply = app(message, context)
     assert not reply.has_error()
@@ -56,15 +58,15 @@ def at_a_site(service: str) -> Context:
     return Context(run_id=1, node_id=5, node_config={"service": service}, state=RecordDict(), run_config={})
 
 
-@given(records(), st.sampled_from(KINDS))
+@given(records())
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_a_thousand_messages_are_answered_and_say_nothing_of_the_site(
-    tmp_path_factory: pytest.TempPathFactory, content: RecordDict, kind: str
+    tmp_path_factory: pytest.TempPathFactory, content: RecordDict
 ) -> None:
     """No service listens at the site: whoever gets that far is told so."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sites.app, "ask_service", partial(ask_service, patience=0))
-        reply = answered(content, kind, at_a_site(f"/private/{SECRET}/socket"))
+        reply = answered(content, at_a_site(f"/private/{SECRET}/socket"))
     assert not reply.ok
     assert reply.meta["reason"] in ("internal", "no_service")
     assert SECRET not in json.dumps(reply.meta)
@@ -74,8 +76,8 @@ def test_a_thousand_messages_are_answered_and_say_nothing_of_the_site(
 @settings(max_examples=300, deadline=None, database=None)
 def test_whatever_a_service_answers_is_passed_on_or_a_reference_number(told: object) -> None:
     """Also NaN, which is no JSON: it must not become an exception whose words Flower would pass on."""
-    good = RecordDict({"meta": ConfigRecord({"json": ["{}"]}), "blobs": ArrayRecord({})})
+    good = RecordDict({"meta": ConfigRecord({"json": [request_text(Request("hello"))]}), "blobs": ArrayRecord({})})
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(sites.app, "ask_service", lambda path, request, wait: Reply(True, {"told": told}))
-        reply = answered(good, "hello", at_a_site(str(Path("socket"))))
+        reply = answered(good, at_a_site(str(Path("socket"))))
     assert reply == Reply(True, {"told": told}) or reply.meta["reason"] == "internal"
