@@ -103,6 +103,14 @@ def sites_of_chunks(store: ChunkStore, names: Iterable[str], combiners: Combiner
     return chunks
 
 
+def counted_sites(
+    store: ChunkStore, names: Iterable[str], set_aside: Iterable[str], unfinished: Iterable[str], cards: Iterable[str]
+) -> list[str]:
+    """The sites in the pseudo masks: those that were not set aside, and of the `unfinished` that have a card those that have answered some."""
+    partly = pictures_answered(store, set(unfinished) & set(cards))
+    return [name for name in names if name not in set(set_aside) or name in partly]
+
+
 def pictures_answered(store: ChunkStore, names: Iterable[str]) -> dict[str, int]:
     """How many pictures of the set each of these sites has answered; those that have answered none are left out."""
     told = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from nakt_fed import run_tests
 from nakt_fed.annotation import Annotation
-from nakt_fed.answered import Combiners, pictures_answered, sites_of_chunks
+from nakt_fed.answered import Combiners, counted_sites, sites_of_chunks
 from nakt_fed.at_sites import judged_at_sites
 from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
@@ -65,8 +65,7 @@ class Run:
         """The sites in the pseudo masks: those that have answered all, and if the study says so what others had answered
         before they went away."""
         unfinished = self.round.away if self.study.round.unfinished == "use" else []
-        partly = pictures_answered(self.transferal.masks, [name for name in unfinished if name in self.cards])
-        return [name for name in self.sites.names if name in self.round.active or name in partly]
+        return counted_sites(self.transferal.masks, self.sites.names, self.round.set_aside, unfinished, self.cards)
 
     @cached_property
     def combiners(self) -> Combiners:
