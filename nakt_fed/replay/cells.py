@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,11 +15,12 @@ from nakt_fed.filtering import demand_enough, read_filter
 from nakt_fed.predict import soft_masks
 from nakt_fed.replay.fuse import fuse_again
 from nakt_fed.replay.pictures import filtered, kept_rows, write_pseudo_set
-from nakt_fed.replay.stored import StoredRun
+from nakt_fed.replay.stored import Masks, StoredRun
 from nakt_fed.replay.sweep_file import Setting, Sweep, Variant
 from nakt_fed.store import open_group
 from nakt_fed.student import StudentJob, train_student
 from nakt_fed.study import FilterSpec, FusionSpec, StudentSpec
+from nakt_fed.transferal import SharedSet
 from nakt_fed.weightings import find
 
 
@@ -65,7 +67,7 @@ def row_what(run: StoredRun, setting: Setting, sweep: Sweep) -> dict[str, Any]:
 
 
 def work(task: Task) -> dict[str, Any]:
-    """One cell. Returns {"per_image", "kept", …}.
+    """One cell. Returns {"per_image", "kept", …}, of a student also its "agreement" with the pseudo masks.
 
     Raises:
         StudyError, FilterError, RunError: the cell cannot be made; its message says why.
@@ -91,7 +93,8 @@ def work(task: Task) -> dict[str, Any]:
         pictures = write_pseudo_set(run, pseudo, verdicts, variant, student.temperature, task.place / "pseudo.zarr")
         many = everything / pictures if task.what["equal_steps"] else 1.0
         _train(task, student, max(1, round(student.epochs * many)))
-    return {**told, "per_image": _student_dice(run, student, task, leave_out)}
+    fused_tests: Any = open_group(fused.place / "masks.zarr")["tests"]
+    return {**told, **_student_dice(run, student, task, leave_out, fused_tests)}
 
 
 def _train(task: Task, student: StudentSpec, epochs: int) -> None:
@@ -113,12 +116,21 @@ def _train(task: Task, student: StudentSpec, epochs: int) -> None:
         (task.place / name).unlink(missing_ok=True)
 
 
-def _student_dice(run: StoredRun, student: StudentSpec, task: Task, leave_out: str | None) -> dict[str, float]:
+def _student_dice(
+    run: StoredRun, student: StudentSpec, task: Task, leave_out: str | None, fused: Any
+) -> dict[str, Any]:
+    """Against the truth, per picture; and against the pseudo masks of the test pictures, which the student was to learn."""
     torch.set_num_threads(task.threads)
     model, _ = load_checkpoint(task.place / "student.safetensors", expect=student.spec())
+    answers = {shared.name: soft_masks(model, np.asarray(shared.images[:])) for shared in run.tests.values()}
 
-    def answer(shared: Any, number: int) -> Any:
+    def answer(shared: SharedSet, number: int) -> Masks:
         rows = shared.masks.chunks[number]
-        return soft_masks(model, np.asarray(shared.images[rows.start : rows.stop]))
+        return answers[shared.name][rows.start : rows.stop]
 
-    return run.measured(answer, leave_out)
+    def pseudo(shared: SharedSet) -> Masks:
+        return np.asarray(fused[shared.name.removeprefix("test-")][:])
+
+    agreement = run.measured(answer, leave_out, pseudo)
+    mean = round(fmean(agreement.values()), 6) if agreement else None
+    return {"per_image": run.measured(answer, leave_out), "agreement": mean}

@@ -13,9 +13,9 @@ Row = dict[str, Any]
 
 
 def row_of(setting: Setting, result: Mapping[str, Any], seconds: float) -> Row:
-    """{"cell", "settings", "seed", "per_image"}, and how many pictures were kept and the seconds."""
+    """{"cell", "settings", "seed", "per_image"}, how many pictures were kept, a student's agreement with the pseudo masks, seconds."""
     row: Row = {"cell": setting.name, "settings": setting.told, "seed": setting.seed, "per_image": result["per_image"]}
-    return {**row, "kept": result["kept"], "seconds": seconds}
+    return {**row, "kept": result["kept"], "agreement": result.get("agreement"), "seconds": seconds}
 
 
 def write_rows(rows: Sequence[Row], folder: Path) -> list[Path]:
@@ -49,6 +49,7 @@ def _csv(rows: Sequence[Row], path: Path) -> Path:
             "seed": row["seed"],
             "kept": row["kept"],
             **means(row),
+            "agreement": row["agreement"],
             "seconds": row["seconds"],
         }
         for row in rows

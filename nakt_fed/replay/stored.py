@@ -67,13 +67,23 @@ class StoredRun:
         """Another way of combining the same answers."""
         return Combiners(fusion, self.cards, self.transferal.masks, self.tests, self.study.study.seed)
 
-    def measured(self, answer: Callable[[SharedSet, int], Masks], leave_out: str | None) -> PerImage:
-        """Dice at one half on every test set but `leave_out`; `answer` gives the masks (n, H, W) for chunk number … of a set."""
+    def measured(
+        self,
+        answer: Callable[[SharedSet, int], Masks],
+        leave_out: str | None,
+        truth_of: Callable[[SharedSet], Masks] = lambda shared: shared.truth,
+    ) -> PerImage:
+        """Dice at one half on every test set but `leave_out`.
+
+        Args:
+            answer: a test set and the number of a chunk -> masks (n, H, W) uint8.
+            truth_of: a test set -> all its true masks, or what stands for them.
+        """
         found: PerImage = {}
         for name, shared in self.tests.items():
             if name == leave_out:
                 continue
-            truth, ids = shared.truth > 127, shared.manifest.ids
+            truth, ids = truth_of(shared) > 127, shared.manifest.ids
             for number, rows in enumerate(shared.masks.chunks):
                 values = dice(answer(shared, number) > 127, truth[rows.start : rows.stop])
                 found |= {f"{name}/{ids[row]}": round(float(v), 6) for row, v in zip(rows, values, strict=True)}

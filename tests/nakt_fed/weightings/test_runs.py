@@ -11,7 +11,6 @@ from nakt_fed.errors import StudyError
 from nakt_fed.run import run_study
 from nakt_fed.store import open_group
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.weightings import BUILT_IN
 from tests.tiny import hospitals, tiny_study
 
 pytestmark = pytest.mark.usefixtures("plain_report")
@@ -73,8 +72,3 @@ def test_a_run_that_cannot_be_combined_does_not_begin(folders: Path, tmp_path: P
     with pytest.raises(StudyError, match=r"fusion.annotated has to name one of the test sets"):
         carry_out(folders, tmp_path / "run", weighting="learned")
     assert not (tmp_path / "run" / "masks.zarr").exists()
-
-
-def test_every_scheme_has_a_name_in_the_docs() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "research.md").read_text(encoding="utf-8")
-    assert [name for name in BUILT_IN if f"`{name}`" not in text] == []
