@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -193,13 +194,27 @@ def test_a_variant_takes_originals_views_and_kinds(run: Path) -> None:
     assert sorted(itertools.chain(*kinds)) == list(range(manifest.originals, len(manifest)))
 
 
+OWN = """
+import numpy as np
+from nakt_fed.weightings.scheme import Answers, weighting
+
+@weighting(needs="site_masks")
+def darkest(x: Answers):
+    return np.minimum.reduce(list(x.masks.values()))
+"""
+
+
 @pytest.mark.slow
 def test_a_sweep_on_ray_goes_on_and_is_compared(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "schemes.toml").write_text('weighting = ["uniform", "median", "majority"]\n')
+    (tmp_path / "schemes.toml").write_text('weighting = ["uniform", "majority", "own_one:darkest"]\n')
+    (tmp_path / "own_one.py").write_text(OWN)
 
     def swept() -> str:
         call = [sys.executable, "-c", "from nakt_fed.cli import main; main()", "sweep"]
-        done = subprocess.run([*call, str(run), str(tmp_path / "schemes.toml")], capture_output=True, text=True)
+        own = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [*call, str(run), str(tmp_path / "schemes.toml")], capture_output=True, text=True, env=own
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

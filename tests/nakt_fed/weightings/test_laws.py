@@ -27,6 +27,8 @@ NAMES = ("ann", "bob", "cleo", "dora", "eve")
 BINARY = {"majority", "staple"}
 """These give a mask at one half, also of one site or of equal ones."""
 SUMS = {"uniform", "n_images", "validation", "fixed", "confidence", "variance", "majority", "geometric_mean", "era"}
+UNLIKE = {"n_images", "fixed", "learned"}
+"""These know the sites apart by more than their answers."""
 few = settings(max_examples=12, deadline=None)
 masks = st.binary(min_size=18, max_size=18).map(lambda pixels: np.frombuffer(pixels, np.uint8).reshape(SHAPE))
 answers = st.integers(1, 5).flatmap(lambda count: st.fixed_dictionaries(dict.fromkeys(NAMES[:count], masks)))
@@ -69,6 +71,17 @@ def test_neither_order_nor_chunks_matter(name: str, soft: dict[str, Masks], dice
     np.testing.assert_array_equal(combined(name, {site: soft[site] for site in names}), found)
     parts = [combined(name, {site: mask[i : i + 1] for site, mask in soft.items()}, soft) for i in range(3)]
     np.testing.assert_array_equal(np.concatenate(parts), found)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in UNLIKE])
+@few
+@given(answers, st.randoms())
+def test_who_gave_which_answer_does_not_matter(name: str, soft: dict[str, Masks], dice: Any) -> None:
+    """Up to the fixed point, whose last unit goes by name."""
+    given = list(soft.values())
+    dice.shuffle(given)
+    swapped = combined(name, dict(zip(soft, given, strict=True)))
+    assert np.abs(swapped.astype(int) - combined(name, soft)).max() <= 1
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
