@@ -20,7 +20,7 @@ def n_images(run: Whole) -> dict[str, float]:
 def validation(run: Whole, *, gamma: float = 1.0) -> dict[str, float]:
     """The teacher's Dice on the site's own validation pictures, to the power of γ.
 
-    A vote in proportion to a classifier's accuracy: Kuncheva, "Combining Pattern Classifiers", 2nd ed., section 4.3.
+    A vote in proportion to a classifier's accuracy: Kuncheva, "Combining Pattern Classifiers", 2nd ed., 2014 (weighted majority vote).
 
     Raises:
         StudyError: γ is negative.

@@ -38,7 +38,7 @@ def confidence(x: Sums) -> Masks:
 
 @weighting(needs="sums", soft=True, part=_part((LOGITS / LOGITS.max()) ** 2))
 def variance(x: Sums) -> Masks:
-    """The variance of a site's logits over the classes is its weight (Fed-ET: Cho et al., IJCAI 2022, arXiv 2204.12703, section 3).
+    """The variance of a site's logits over the classes is its weight (Fed-ET: Cho et al., IJCAI 2022, arXiv 2204.12703, section 3.2).
 
     A pixel has the classes target and background with the logits z/2 and −z/2, whose variance is z²/4. z is taken at a
     quarter of a gray level where the answer is 0 or 255.

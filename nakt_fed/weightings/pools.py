@@ -23,7 +23,7 @@ _BACK = np.array(
 def geometric_mean(x: Sums) -> Masks:
     """The logarithmic opinion pool: p ∝ Π p_k^(1/K), that is the mean of the logits.
 
-    Genest and Zidek, "Combining probability distributions", Statistical Science 1(1), 1986, section 3. An answer of 0 or
+    Genest and Zidek, "Combining probability distributions", Statistical Science 1(1), 1986. An answer of 0 or
     255 counts as a quarter of a gray level away from it, so that no single site decides alone.
     """
     (logits,) = x.parts
@@ -33,7 +33,7 @@ def geometric_mean(x: Sums) -> Masks:
 
 @weighting(needs="sums", soft=True, part=lambda masks: (masks.astype(np.uint16),))
 def era(x: Sums, *, temperature: float = 0.1) -> Masks:
-    """Entropy reduction: softmax of the mean probabilities over a temperature (DS-FL: Itahara et al., arXiv 2008.06180, eq. 14).
+    """Entropy reduction averaging: softmax of the mean probabilities over a temperature (DS-FL: Itahara et al., arXiv 2008.06180).
 
     For target and background it is sigmoid((2p − 1) / T). One site: its mask sharpened like this.
 

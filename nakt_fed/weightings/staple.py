@@ -38,14 +38,14 @@ def posterior(x: Patterns, iterations: int) -> Real:
 
 
 def _rates(votes: Real, pixels: Real, truth: Real) -> Real:
-    """(2, K): sensitivities (eq. 18) and specificities (eq. 19); 1 where there is nothing to be wrong about."""
+    """The M-step. (2, K): sensitivities and specificities; 1 where there is nothing to be wrong about."""
     weight = pixels * truth, pixels * (1 - truth)
     right = weight[0] @ votes, weight[1] @ (1 - votes)
     return np.array([r / w.sum() if w.sum() else np.ones_like(r) for r, w in zip(right, weight, strict=True)])
 
 
 def _expected(votes: Real, rates: Real, prior: float) -> Real:
-    """Eq. 14 to 16."""
+    """The E-step: Bayes' rule per pattern, the sites being independent."""
     target = prior * np.prod(np.where(votes > 0, rates[0], 1 - rates[0]), axis=1)
     rest = (1 - prior) * np.prod(np.where(votes > 0, 1 - rates[1], rates[1]), axis=1)
     total = target + rest
