@@ -21,10 +21,11 @@ def shapley(run: Whole, *, gate: float = 0.8, orders: int = 64) -> dict[str, flo
     """Each site's Shapley value in the game of consensus quality; below 0 it counts nothing.
 
     Knowledge Vote and Consensus Focus of Feng et al., "KD3A: Unsupervised Multi-Source Decentralized Domain Adaptation via
-    Knowledge Distillation" (ICML 2021, arXiv 2011.09757): of a coalition's answers those with a confidence of at least `gate` vote; the quality of its consensus is the sum over the
-    pixels of (supporters of the winning class) × (their mean confidence); without a winner it is 0. Other than there, a
-    site's contribution is averaged over all orders in which it can join (not only as the last), and only pixels that a site
-    confidently calls a target count: the background, on which all agree, would make all alike.
+    Knowledge Distillation" (ICML 2021, arXiv 2011.09757): of a coalition's answers those with a confidence of at least `gate`
+    vote; the quality of its consensus is the sum over the pixels of (supporters of the winning class) × (their mean
+    confidence); without a winner it is 0. Other than there, a site's contribution is averaged over all orders in which it can
+    join (not only as the last), and only pixels that a site confidently calls a target count: the background, on which all
+    agree, would make all alike.
 
     Args:
         gate: the least confidence max(p, 1 − p) that votes.
