@@ -24,29 +24,29 @@ def staple(x: Answers, *, iterations: int = 1000) -> Masks:
 
 def posterior(x: Patterns, iterations: int) -> Real:
     """(P,) probability of a target, per pattern."""
-    votes, pixels = x.votes.astype(np.float64), x.counts.astype(np.float64)
-    truth: Real = votes.mean(axis=1)
+    yes = x.votes.astype(np.float64)
+    no, pixels = 1 - yes, x.counts.astype(np.float64)
+    truth: Real = yes.mean(axis=1)
     prior = float(pixels @ truth / pixels.sum())
-    before = np.full((2, votes.shape[1]), 0.99999)
+    before: tuple[Real, Real] | None = None
     for _ in range(iterations):
-        rates = _rates(votes, pixels, truth)
-        truth = _expected(votes, rates, prior)
-        if (np.abs(rates - before) <= CHANGE).all():
+        rates = _rate(yes, pixels * truth), _rate(no, pixels * (1 - truth))
+        truth = _expected(yes, no, rates, prior)
+        if before and max(np.abs(a - b).max() for a, b in zip(rates, before, strict=True)) <= CHANGE:
             break
         before = rates
     return truth
 
 
-def _rates(votes: Real, pixels: Real, truth: Real) -> Real:
-    """The M-step. (2, K): sensitivities and specificities; 1 where there is nothing to be wrong about."""
-    weight = pixels * truth, pixels * (1 - truth)
-    right = weight[0] @ votes, weight[1] @ (1 - votes)
-    return np.array([r / w.sum() if w.sum() else np.ones_like(r) for r, w in zip(right, weight, strict=True)])
+def _rate(right: Real, weight: Real) -> Real:
+    """The M-step, (K,): sensitivities or specificities; 1 where there is nothing to be wrong about."""
+    total = weight.sum()
+    return weight @ right / total if total else np.ones(right.shape[1])
 
 
-def _expected(votes: Real, rates: Real, prior: float) -> Real:
-    """The E-step: Bayes' rule per pattern, the sites being independent."""
-    target = prior * np.prod(np.where(votes > 0, rates[0], 1 - rates[0]), axis=1)
-    rest = (1 - prior) * np.prod(np.where(votes > 0, 1 - rates[1], rates[1]), axis=1)
+def _expected(yes: Real, no: Real, rates: tuple[Real, Real], prior: float) -> Real:
+    """The E-step: Bayes' rule per pattern, the sites being independent. |no − p| is p for a vote and 1 − p without one."""
+    target = prior * np.abs(no - rates[0]).prod(axis=1)
+    rest = (1 - prior) * np.abs(yes - rates[1]).prod(axis=1)
     total = target + rest
-    return np.where(total > 0, target / np.where(total > 0, total, 1), votes.mean(axis=1))
+    return target / total if total.all() else np.divide(target, total, out=yes.mean(axis=1), where=total > 0)
