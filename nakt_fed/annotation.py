@@ -31,18 +31,20 @@ class Annotation:
     """Lines 1 to 10 of the algorithms on disk. What is finished is found again by its mark: weights, filter, manifest.
 
     Args:
+        folder: gets filter.csv, and masks.zarr/pseudo: the run's own, or another for answers that are fused again.
         sites: who has answered each chunk, and w.
     """
 
     def __init__(self, study: Study, folder: Path, transferal: SharedSet, sites: Sequence[ChunkSites]) -> None:
         self.study, self.verdicts_file, self.transferal, self.sites = study, folder / "filter.csv", transferal, sites
-        weights = hashlib.sha256(repr([sorted(each.weights.items()) for each in sites]).encode()).hexdigest()
-        self.mark = f"{weights} {study.filter.model_dump_json()} {transferal.manifest.sha256}"
+        self.group = zarr.open_group(str(folder / "masks.zarr"), mode="a")
+        combined = hashlib.sha256(repr([each.combine.mark for each in sites]).encode()).hexdigest()
+        self.mark = f"{combined} {study.filter.model_dump_json()} {transferal.manifest.sha256}"
 
     def annotate(self) -> None:
         """masks.zarr/pseudo and filter.csv."""
         store, spec, size = self.transferal.masks, self.study.filter, self.study.study.image_size
-        if self.verdicts_file.exists() and store.group.attrs.get("fused") == self.mark:
+        if self.verdicts_file.exists() and self.group.attrs.get("fused") == self.mark:
             return
         ids = self.transferal.manifest.ids
         chunks = [
@@ -50,10 +52,15 @@ class Annotation:
             for number, (rows, sites) in enumerate(zip(store.chunks, self.sites, strict=True))
         ]
         alpha, beta = (scaled_alpha(spec.min_target_pixels, size), spec.max_entropy) if spec.enabled else (0.0, 8.0)
-        pseudo = _Pseudo(create_stack(store.group, "pseudo", store.count, store.size, store.chunk), store.chunk)
-        pseudo_annotate(_Stored(self.transferal), chunks, lambda x: x.sites.weights, alpha, beta, pseudo)
+        pseudo = _Pseudo(create_stack(self.group, "pseudo", store.count, store.size, store.chunk), store.chunk)
+        pseudo_annotate(_Stored(self.transferal), chunks, lambda x: x.sites.combine, alpha, beta, pseudo)
         write_filter(pseudo.verdicts, self.verdicts_file)
-        store.group.attrs["fused"] = self.mark
+        self.group.attrs["fused"] = self.mark
+
+    @property
+    def pseudo(self) -> "zarr.Array[Any]":
+        """The fused masks (N, H, W) uint8, once there are any."""
+        return self.group["pseudo"]  # type: ignore[return-value]
 
     def collect(self, place: str) -> None:
         """The zarr group at `place`: kept pictures and their pseudo masks, sharpened, as the student's workers read them.
@@ -68,7 +75,7 @@ class Annotation:
         mark = f"{self.mark} temperature {temperature}"
         if _complete(place) == mark:
             return
-        images, masks = self.transferal.images, self.transferal.masks.pseudo
+        images, masks = self.transferal.images, self.pseudo
         ids = [verdict.id for verdict in verdicts if verdict.kept]
         out = PseudoSet(place, self.study.study.image_size, self.transferal.chunk, ids)
         for rows in self.transferal.masks.chunks:
@@ -96,7 +103,7 @@ class _Stored:
         return x.sites.soft
 
     def __call__(self, x: StoredChunk) -> Mapping[str, Masks]:
-        return {site: self.store.read(site, x.number) for site in x.sites.weights}
+        return {site: self.store.read(site, x.number) for site in x.sites.names}
 
 
 class _Pseudo:
@@ -108,4 +115,4 @@ class _Pseudo:
 
     def update(self, x: StoredChunk, y: Masks, verdicts: list[Verdict]) -> None:
         self.array[x.number * self.chunk : x.number * self.chunk + len(y)] = y
-        self.verdicts += [replace(verdict, sites=len(x.sites.weights)) for verdict in verdicts]
+        self.verdicts += [replace(verdict, sites=len(x.sites.names)) for verdict in verdicts]

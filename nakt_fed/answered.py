@@ -1,29 +1,91 @@
-"""Who has answered which chunk of the transferal set, and what each of them weighs there."""
+"""Who has answered which chunk of the transferal set, and how their answers are combined there."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nakt_fed.errors import StudyError
+from nakt_fed.nakt import Masks
 from nakt_fed.store import ChunkStore
 from nakt_fed.study import FusionSpec
-from nakt_fed.weighting import site_weights
+from nakt_fed.transferal import SharedSet
+from nakt_fed.weightings.bound import Combiner
+
+
+@dataclass(frozen=True)
+class StoredAnswers:
+    """What these sites have answered, chunk by chunk (`weightings.scheme.Stored`)."""
+
+    store: ChunkStore
+    sites: Sequence[str]
+    tests: Mapping[str, SharedSet]
+    annotated_set: str | None
+
+    def chunks(self) -> Iterator[dict[str, Masks]]:
+        """Of the transferal set, those that all of them have answered."""
+        lacking = {number for site in self.sites for number in self.store.missing(site)}
+        for number in set(range(len(self.store.chunks))) - lacking:
+            yield {site: self.store.read(site, number) for site in self.sites}
+
+    def annotated(self) -> Iterator[tuple[dict[str, Masks], Masks]]:
+        """The annotated set with its truth.
+
+        Raises:
+            StudyError: a site has not answered it.
+        """
+        shared = self.tests[self.annotated_set or ""]
+        silent = [site for site in self.sites if shared.masks.missing(site)]
+        if silent:
+            raise StudyError(
+                f"the sites {silent} have not answered the annotated set {self.annotated_set!r}, so they cannot be weighed by it; "
+                'set round.unfinished = "drop", or take another weighting'
+            )
+        truth = shared.truth
+        for number, rows in enumerate(shared.masks.chunks):
+            yield {site: shared.masks.read(site, number) for site in self.sites}, truth[rows.start : rows.stop]
+
+
+class Combiners:
+    """The study's way of combining, for any of the sites that have answered: a `Combiner` per set of sites."""
+
+    def __init__(
+        self,
+        fusion: FusionSpec,
+        cards: Mapping[str, Mapping[str, Any]],
+        store: ChunkStore,
+        tests: Mapping[str, SharedSet] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.fusion, self.cards, self.store, self.tests, self.seed = fusion, cards, store, tests or {}, seed
+        self._known: dict[tuple[str, ...], Combiner] = {}
+
+    def of(self, names: Iterable[str]) -> Combiner:
+        """Raises StudyError: a site does not tell what the scheme needs."""
+        sites = tuple(sorted(names))
+        if sites not in self._known:
+            stored = StoredAnswers(self.store, sites, self.tests, self.fusion.annotated)
+            cards = {site: self.cards[site] for site in sites}
+            self._known[sites] = Combiner(self.fusion, cards, lambda: stored, self.seed)
+        return self._known[sites]
 
 
 @dataclass(frozen=True)
 class ChunkSites:
-    """The sites of one chunk: `weights` in fixed point, Σ = 65536; `soft`: whether any of them answers softly."""
+    """The sites of one chunk: `combine` makes pseudo masks of their answers; `soft`: whether any of them answers softly."""
 
-    weights: Mapping[str, int]
+    combine: Combiner
     soft: bool
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.combine.sites
 
-def sites_of_chunks(
-    store: ChunkStore, names: Iterable[str], fusion: FusionSpec, cards: Mapping[str, Mapping[str, Any]]
-) -> list[ChunkSites]:
+
+def sites_of_chunks(store: ChunkStore, names: Iterable[str], combiners: Combiners) -> list[ChunkSites]:
     """Per chunk of the store the sites, out of `names`, that have answered it.
 
-    A chunk's pseudo masks are those of a run with exactly the sites that have answered it: the same scheme of weights over
-    them alone, in fixed point again, so that neither order nor grouping of the sites matters (DESIGN §3).
+    A chunk's pseudo masks are those of a run with exactly the sites that have answered it: the same scheme over them alone,
+    in fixed point again, so that neither order nor grouping of the sites matters (DESIGN §3).
 
     Raises:
         StudyError: a site does not tell the number that the scheme needs, or all sites of a chunk weigh nothing.
@@ -34,10 +96,19 @@ def sites_of_chunks(
     for number in range(len(store.chunks)):
         here = tuple(name for name in lacking if number not in lacking[name])
         if here not in known:
-            own = {name: cards[name] for name in here}
-            known[here] = ChunkSites(site_weights(fusion, own), not all(card["binary"] for card in own.values()))
+            combine = combiners.of(here)
+            assert combine.mark  # weights that cannot be are found before anything is fused
+            known[here] = ChunkSites(combine, not all(combiners.cards[name]["binary"] for name in here))
         chunks.append(known[here])
     return chunks
+
+
+def counted_sites(
+    store: ChunkStore, names: Iterable[str], set_aside: Iterable[str], unfinished: Iterable[str], cards: Iterable[str]
+) -> list[str]:
+    """The sites in the pseudo masks: those that were not set aside, and of the `unfinished` that have a card those that have answered some."""
+    partly = pictures_answered(store, set(unfinished) & set(cards))
+    return [name for name in names if name not in set(set_aside) or name in partly]
 
 
 def pictures_answered(store: ChunkStore, names: Iterable[str]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from nakt_fed.site_data import private_data
 from nakt_fed.study import FederatedStudy, SiteSpec, Study
 from nakt_fed.teacher import fresh_network
 from nakt_fed.transferal import without_twins
+from nakt_fed.weightings.check import refuse_combination
 
 MASK_BITS_PER_PIXEL = 2.0
 """Measured on real soft masks with JPEG-LS: 1.1 to 3.2 at 96×96, by network and length of training; 1.4 at 256×256."""
@@ -67,6 +68,7 @@ def inspect_study(study: Study, federated: bool = False) -> StudySummary:
         DataError, CheckpointError, StudyError: with the site or test set, the file and the remedy.
     """
     size, student, few = study.study.image_size, study.student, study.fine_tune
+    refuse_combination(study)
     if isinstance(study, FederatedStudy) and not federated:
         raise StudyError(
             "the study only names its sites, so it cannot be simulated; give each site images and a teacher, or run it "

@@ -2,7 +2,8 @@
 
 T   the teachers: T.predict(D) asks every site about D once; T(x) are the soft masks of a chunk x, per site
 D   the transferal set, as chunks x of pictures
-w   w(x) are the weights, in fixed point, of the sites that have answered x, Σ w_i = 65536
+w   w(x) weighs the answers of the sites that have answered x: Σ w_i · T_i(x) in fixed point, Σ w_i = 65536 (or another
+    way of combining them, nakt_fed/weightings)
 y   the pseudo mask, N its target pixels, E its gray-level entropy; α and β their thresholds
 S   the student: fitted on the pseudo-annotated D, then (Algorithm 2) on a few annotated pictures D_t
 
@@ -17,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nakt_fed.filtering import Verdict, judge
-from nakt_fed.fusion import fuse
 
 Masks = NDArray[np.uint8]
 """(n, H, W), probability × 255."""
@@ -51,14 +51,14 @@ class PseudoAnnotated(Protocol[X_in]):
 def pseudo_annotate(
     T: Teachers[X],
     D: Iterable[X],
-    w: Callable[[X], Mapping[str, int]],
+    w: Callable[[X], Callable[[Mapping[str, Masks]], Masks]],
     alpha: float,
     beta: float,
     D_y: PseudoAnnotated[X],
 ) -> None:
     """Lines 1 to 10 of both algorithms, chunk by chunk: memory is O(chunk), whatever the number of pictures and sites."""
     for x in D:  #                                              1: for each datapoint x in D do
-        y = fuse(T(x), w(x))  #                                 2:   y = Σ w_i · T_i(x)
+        y = w(x)(T(x))  #                                       2:   y = Σ w_i · T_i(x)
         verdicts = judge(x.ids, y, alpha, beta, T.soft(x))  #   3-5: N, E; exclude x if N < α or E > β
         D_y.update(x, y, verdicts)  #                           6-8: else update x as (x, y)
 

@@ -43,7 +43,7 @@ def _results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]])
         "sites": [{"name": name, **run.cards[name]} for name in run.round.active],
         "set_aside": run.round.set_aside,
         "transferal": _transferal(run),
-        "weights": {site: weight / 65536 for site, weight in run.weights(run.counted).items()},
+        "weights": _weights(run),
         "answered": pictures_answered(run.transferal.masks, run.sites.names),
         "dice": {
             model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()
@@ -64,6 +64,12 @@ def _results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]])
         "settings": study.model_dump(mode="json"),
         "environment": _environment(),
     }
+
+
+def _weights(run: "Run") -> dict[str, float | None]:
+    """None where a site's weight differs from picture to picture, or there is none."""
+    weights = run.combiners.of(run.counted).weights
+    return {site: weights[site] / 65536 if weights else None for site in run.counted}
 
 
 def _row(run: "Run", test: str, values: Any) -> dict[str, Any]:

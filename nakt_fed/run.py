@@ -9,7 +9,7 @@ from typing import Any
 
 from nakt_fed import run_tests
 from nakt_fed.annotation import Annotation
-from nakt_fed.answered import pictures_answered, sites_of_chunks
+from nakt_fed.answered import Combiners, counted_sites, sites_of_chunks
 from nakt_fed.at_sites import judged_at_sites
 from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
@@ -24,7 +24,9 @@ from nakt_fed.store import PseudoSet
 from nakt_fed.student import FitStudent, StudentJob
 from nakt_fed.study import Study
 from nakt_fed.transferal import SharedSet, transferal_set
-from nakt_fed.weighting import site_weights
+from nakt_fed.weightings import find
+from nakt_fed.weightings.bound import refuse_cards
+from nakt_fed.weightings.check import refuse_combination
 
 
 class Run:
@@ -34,6 +36,7 @@ class Run:
     """
 
     def __init__(self, study: Study, folder: Path, sites: Sites, fit_student: FitStudent) -> None:
+        refuse_combination(study)
         self.study, self.folder, self.sites, self.fit_student = study, folder, sites, fit_student
         self.events = EventLog(folder / "events.jsonl")
         self.round = Round(sites, folder, min_sites=study.min_sites, near=study.round.near)
@@ -62,12 +65,13 @@ class Run:
         """The sites in the pseudo masks: those that have answered all, and if the study says so what others had answered
         before they went away."""
         unfinished = self.round.away if self.study.round.unfinished == "use" else []
-        partly = pictures_answered(self.transferal.masks, [name for name in unfinished if name in self.cards])
-        return [name for name in self.sites.names if name in self.round.active or name in partly]
+        return counted_sites(self.transferal.masks, self.sites.names, self.round.set_aside, unfinished, self.cards)
 
-    def weights(self, names: list[str]) -> dict[str, int]:
-        """w, over these sites."""
-        return site_weights(self.study.fusion, {name: self.cards[name] for name in names})
+    @cached_property
+    def combiners(self) -> Combiners:
+        """w, once all have answered."""
+        study = self.study
+        return Combiners(study.fusion, self.cards, self.transferal.masks, self.tests, study.study.seed)
 
     def predict(self) -> None:
         """Teachers ready; every site answers the transferal set and the test sets. When all have, none is asked again."""
@@ -84,6 +88,7 @@ class Run:
     def _ask(self, names: list[str]) -> None:
         with self.stage("teachers"):
             self.cards |= self.round.prepare(names)
+            refuse_cards(find(self.study.fusion.weighting), self.study.fusion, self.cards)
         with self.stage("pictures"):
             everything = [self.transferal, *self.tests.values()]
         self.transferal.masks.group.attrs["cards"] = self._known_cards()  # of one that never comes back too
@@ -106,7 +111,7 @@ class Run:
     def fuse_and_filter(self) -> None:
         """masks.zarr/pseudo and filter.csv, then pseudo.zarr with what is kept."""
         with self.stage("fusion"):
-            sites = sites_of_chunks(self.transferal.masks, self.counted, self.study.fusion, self.cards)
+            sites = sites_of_chunks(self.transferal.masks, self.counted, self.combiners)
             annotation = Annotation(self.study, self.folder, self.transferal, sites)
             annotation.annotate()
             annotation.collect(self._pseudo)
@@ -172,7 +177,8 @@ class Run:
     def evaluate(self) -> None:
         """results.json, and report.html from it."""
         with self.stage("evaluation"):
-            dice = run_tests.all_dice(self.study, self.folder, self.tests, self.weights(self.round.active))
+            combine = self.combiners.of(self.round.active)
+            dice = run_tests.all_dice(self.study, self.folder, self.tests, self.round.active, combine)
             at_sites = self._judged() if self.study.round.judge_student else {}
         write_results(self, dice, at_sites)
         from nakt_fed.report import write_report  # plotting is slow to import and not needed before

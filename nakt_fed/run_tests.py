@@ -1,6 +1,6 @@
 """The test sets of a run, and the Dice of everyone on them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.data.folders import PictureSet, load_annotated
-from nakt_fed.fusion import fuse
 from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
 from nakt_fed.site_data import private_data
@@ -38,25 +37,32 @@ def _pictures(study: Study) -> Iterator[tuple[str, PictureSet]]:
         yield test.name, load_annotated(test.images, test.masks, size)
 
 
-def all_dice(study: Study, folder: Path, tests: Mapping[str, SharedSet], weights: Mapping[str, int]) -> DiceTable:
-    """Dice of each teacher, their ensemble and the students, at threshold 0.5. Keeps the masks beside the test pictures."""
+Masks = NDArray[np.uint8]
+Combine = Callable[[Mapping[str, Masks]], Masks]
+
+
+def all_dice(
+    study: Study, folder: Path, tests: Mapping[str, SharedSet], sites: Sequence[str], combine: Combine
+) -> DiceTable:
+    """Dice of each site's teacher, of their answers combined (the ensemble) and of the students, at threshold 0.5.
+
+    Keeps the masks beside the test pictures.
+    """
     table: DiceTable = {}
     for name, shared in tests.items():
-        for model, masks in _answers(study, folder, shared, weights):
+        for model, masks in _answers(study, folder, shared, sites, combine):
             table.setdefault(model, {})[name] = dice(masks > 127, shared.truth > 127)
     return table
 
 
 def _answers(
-    study: Study, folder: Path, shared: SharedSet, weights: Mapping[str, int]
-) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    study: Study, folder: Path, shared: SharedSet, sites: Sequence[str], combine: Combine
+) -> Iterator[tuple[str, Masks]]:
     store = shared.masks
-    soft = {site: store.all(site) for site in weights}
+    soft = {site: store.all(site) for site in sites}
     yield from ((f"teacher:{site}", masks) for site, masks in soft.items())
     students = {"student": folder} | ({"student+fine_tune": folder / "fine_tune"} if study.fine_tune else {})
-    answers = {"ensemble": fuse(soft, weights)} | {
-        name: _student(place, study, shared) for name, place in students.items()
-    }
+    answers = {"ensemble": combine(soft)} | {name: _student(place, study, shared) for name, place in students.items()}
     for name, masks in answers.items():
         store.write_all(name, masks)
         yield name, masks

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from nakt_fed.recipe import Name, NetworkSpec, Part, Recipe, Share
+from nakt_fed.weightings import refuse_unknown
 
 LEAST_CHUNKS, LEAST_CHUNK, MOST_CHUNK = 8, 16, 4096  # chunks in a set; pictures in a chunk
 
@@ -56,10 +57,21 @@ class TransferalSpec(Part):
 
 
 class FusionSpec(Part):
-    """Who counts how much; weights are given for `fixed` only."""
+    """How the sites' answers are combined: a scheme by name or a user's own `module:function`, and its options.
 
-    weighting: Literal["uniform", "n_images", "validation", "fixed"] = "uniform"
+    `weights` are given for `fixed` only; `annotated` names the test set that `learned` may look at.
+    """
+
+    weighting: str = "uniform"
     weights: dict[str, float] = Field(default_factory=dict)
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    annotated: Name | None = None
+
+    @field_validator("weighting")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        refuse_unknown(name)
+        return name
 
 
 class FilterSpec(Part):

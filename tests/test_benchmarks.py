@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import codec, deployment, fusion, link, memory, round, sites, training
+from benchmarks import codec, deployment, fusion, link, memory, round, sites, training, weighting
 from benchmarks.common import Row, blobs, interleaved, show, synthetic_study, times_faster, write_pictures
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import judge
@@ -52,6 +52,12 @@ def test_the_plain_filter_agrees_with_ours() -> None:
 def test_fusion() -> None:
     rows = fusion.measure(sites=2, pictures=3, size=32, repeats=1)
     assert [row.goal for row in rows] == [fusion.GOAL, None]
+
+
+def test_weighting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weighting, "CHUNK", 2)
+    rows = weighting.measure(sites=2, pictures=3, size=32, names=("uniform", "staple", "shapley", "learned"))
+    assert [row.goal for row in rows] == [weighting.GOAL, weighting.STAPLE_GOAL, weighting.GOAL, weighting.GOAL]
 
 
 def test_codec_on_a_run(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nakt_fed.answered import pictures_answered, sites_of_chunks
+from nakt_fed.answered import Combiners, pictures_answered, sites_of_chunks
 from nakt_fed.errors import RunError, StudyError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.filtering import read_filter
-from nakt_fed.fusion import ONE, fixed_point, fuse
+from nakt_fed.fusion import ONE, fixed_point
 from nakt_fed.run import run_study
 from nakt_fed.store import ChunkStore, open_group
 from nakt_fed.student import StudentJob, train_student
@@ -44,14 +44,15 @@ def test_each_chunk_is_the_mean_of_those_who_have_answered_it(
         for name in sites:
             store.write(name, number, noise.integers(0, 256, (len(store.chunks[number]), 4, 4), dtype=np.uint8))
     fusion, cards = FusionSpec(weighting="fixed", weights=weights), dict.fromkeys(NAMES, CARD)
-    found = sites_of_chunks(store, NAMES, fusion, cards)
+    found = sites_of_chunks(store, NAMES, Combiners(fusion, cards, store))
     for number, (sites, each) in enumerate(zip(here, found, strict=True)):
-        assert set(each.weights) == sites
-        assert sum(each.weights.values()) == ONE
+        assert set(each.combine.weights) == set(each.names) == sites
+        assert sum(each.combine.weights.values()) == ONE
         masks = {name: store.read(name, number) for name in sites}
         expected = integer_mean(masks, fixed_point({name: weights[name] for name in sorted(sites)}))
-        np.testing.assert_array_equal(fuse(masks, each.weights), expected)
-    assert sites_of_chunks(store, dice.sample(NAMES, 3), fusion, cards) == found
+        np.testing.assert_array_equal(each.combine(masks), expected)
+    again = sites_of_chunks(store, dice.sample(NAMES, 3), Combiners(fusion, cards, store))
+    assert [each.combine.mark for each in again] == [each.combine.mark for each in found]
     told = {name: sum(len(store.chunks[n]) for n, sites in enumerate(here) if name in sites) for name in NAMES}
     assert pictures_answered(store, NAMES) == {name: count for name, count in told.items() if count}
 
@@ -61,7 +62,8 @@ def test_entropy_counts_where_somebody_answered_softly(tmp_path: Path) -> None:
     for name, number in (("ann", 0), ("ann", 1), ("bob", 0)):
         store.write(name, number, np.zeros((2, 4, 4), np.uint8))
     cards = {"ann": {**CARD, "binary": True}, "bob": CARD}
-    assert [each.soft for each in sites_of_chunks(store, ("ann", "bob"), FusionSpec(), cards)] == [True, False]
+    found = sites_of_chunks(store, ("ann", "bob"), Combiners(FusionSpec(), cards, store))
+    assert [each.soft for each in found] == [True, False]
 
 
 def test_a_chunk_whose_sites_weigh_nothing_is_refused(tmp_path: Path) -> None:
@@ -70,7 +72,7 @@ def test_a_chunk_whose_sites_weigh_nothing_is_refused(tmp_path: Path) -> None:
         store.write(name, number, np.zeros((2, 4, 4), np.uint8))
     fusion = FusionSpec(weighting="fixed", weights={"ann": 0, "bob": 1})
     with pytest.raises(StudyError, match=r"weights of the sites \['ann'\] are all zero; give at least one"):
-        sites_of_chunks(store, ("ann", "bob"), fusion, {"ann": CARD, "bob": CARD})
+        sites_of_chunks(store, ("ann", "bob"), Combiners(fusion, {"ann": CARD, "bob": CARD}, store))
 
 
 def leaves(after: int, reply: Callable[[Reply], Reply]) -> Tamper:

@@ -352,6 +352,19 @@ def test_study_site_and_reason_are_escaped(tmp_path: Path) -> None:
     assert f"Site {evil} was set aside" in Page(html).text
 
 
+def test_a_weight_that_differs_from_picture_to_picture(tmp_path: Path) -> None:
+    run = build_run(tmp_path, SMALL)
+
+    def edit(results: dict[str, Any]) -> None:
+        results["weights"] = dict.fromkeys(results["weights"]) | {"eve": None}
+        results["set_aside"], results["answered"]["eve"] = {"eve": "unreachable"}, 5
+
+    change(run, edit)
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "varies" in text
+    assert "these answers count." in text
+
+
 @pytest.mark.parametrize(("weight", "told"), [(0.2, "these answers count, with a weight of 0.200"), (None, "not used")])
 def test_what_had_come_of_a_site_that_went_away(tmp_path: Path, weight: float | None, told: str) -> None:
     run = build_run(tmp_path, SMALL)

@@ -77,7 +77,7 @@ def test_a_target_begins_at_128(folders: Path, tmp_path: Path, monkeypatch: pyte
     truth = tests["outside"].truth
     answers = {"at the edge": np.where(truth, 128, 127), "below": np.where(truth, 127, 126)}
     monkeypatch.setattr(run_tests, "_answers", lambda *_: answers.items())
-    table = run_tests.all_dice(study, tmp_path, tests, {})
+    table = run_tests.all_dice(study, tmp_path, tests, [], dict)
     assert table["at the edge"]["outside"].tolist() == [1, 1, 1]
     assert table["below"]["outside"].tolist() == [0, 0, 0]
 

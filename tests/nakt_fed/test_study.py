@@ -70,7 +70,7 @@ def test_a_home_that_is_not_there_is_refused() -> None:
         (("filter", "max_entropie"), "filter.max_entropie: unknown key; did you mean 'max_entropy'?"),
         (("student", "learning_rte"), "student.learning_rte: unknown key; did you mean 'learning_rate'?"),
         (("fine_tune", "epoch"), "fine_tune.epoch: unknown key; did you mean 'epochs'?"),
-        (("fusion", "zzz"), "fusion.zzz: unknown key; known here: weighting, weights"),
+        (("fusion", "zzz"), "fusion.zzz: unknown key; known here: annotated, options, weighting, weights"),
     ],
 )
 def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
@@ -129,7 +129,7 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         (("transferal", "views"), 1000, "transferal.views: Input should be less than or equal to 999"),
         (("transferal", "mix"), 1.5, "transferal.mix: Input should be less than or equal to 1"),
         (("transferal", "duplicates"), "keep", "transferal.duplicates: Input should be 'refuse' or 'drop'"),
-        (("fusion", "weighting"), "best", "fusion.weighting: Input should be"),
+        (("fusion", "weighting"), "unifrm", "fusion.weighting: unknown weighting 'unifrm'; did you mean 'uniform'?"),
         (("fusion", "weighting"), "fixed", "needs a weight for each of ['ann', 'bob'], got []"),
         (("filter", "max_entropy"), 9, "filter.max_entropy: Input should be less than or equal to 8"),
         (("filter", "min_kept"), 0, "filter.min_kept: Input should be greater than or equal to 1"),

@@ -40,6 +40,9 @@ image_size = 32
 [transferal]
 images = ["transferal/images"]
 views = 1
+[fusion]
+weighting = "shapley"  # looks at all answers before it fuses any
+options = { gate = 0.5 }
 [filter]
 enabled = false
 [student]

@@ -1,18 +1,26 @@
+"""The weights that are known before any mask."""
+
+from typing import Any
+
 import pytest
 
 from nakt_fed.errors import StudyError
 from nakt_fed.study import FusionSpec
-from nakt_fed.weighting import site_weights
+from nakt_fed.weightings.bound import Combiner
 
-CARDS: dict[str, dict[str, float | None]] = {
+CARDS: dict[str, dict[str, Any]] = {
     "ann": {"n_images": 30, "validation_dice": 0.8},
     "bob": {"n_images": 10, "validation_dice": 0.4},
     "cleo": {"n_images": 0, "validation_dice": None},
 }
 
 
-def of(*names: str) -> dict[str, dict[str, float | None]]:
+def of(*names: str) -> dict[str, dict[str, Any]]:
     return {name: CARDS[name] for name in names}
+
+
+def site_weights(fusion: FusionSpec, cards: dict[str, dict[str, Any]]) -> dict[str, int] | None:
+    return Combiner(fusion, cards).weights
 
 
 def test_uniform_asks_nothing_of_the_cards() -> None:
@@ -27,6 +35,14 @@ def test_by_images() -> None:
 def test_by_validation_dice() -> None:
     """0.8 : 0.4 of 65536 is 43690.67 : 21845.33."""
     assert site_weights(FusionSpec(weighting="validation"), of("ann", "bob")) == {"ann": 43691, "bob": 21845}
+
+
+def test_by_validation_dice_to_a_power() -> None:
+    """0.8² : 0.4² = 4 : 1 of 65536 is 52428.8 : 13107.2."""
+    fusion = FusionSpec(weighting="validation", options={"gamma": 2})
+    assert site_weights(fusion, of("ann", "bob")) == {"ann": 52429, "bob": 13107}
+    with pytest.raises(StudyError, match="gamma is -1; expected 0"):
+        site_weights(FusionSpec(weighting="validation", options={"gamma": -1}), of("ann", "bob"))
 
 
 def test_a_dice_of_zero_is_a_number() -> None:

@@ -1,0 +1,82 @@
+"""The rows of a sweep: as JSON for `nakt compare`, as CSV for a spreadsheet, as a table for the terminal."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from nakt_fed.replay.sweep_file import Setting
+
+Row = dict[str, Any]
+
+
+def row_of(setting: Setting, result: Mapping[str, Any], seconds: float) -> Row:
+    """{"cell", "settings", "seed", "per_image"}, how many pictures were kept, a student's agreement with the pseudo masks, seconds."""
+    row: Row = {"cell": setting.name, "settings": setting.told, "seed": setting.seed, "per_image": result["per_image"]}
+    return {**row, "kept": result["kept"], "agreement": result.get("agreement"), "seconds": seconds}
+
+
+def write_rows(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """masks.json (Dice of the pseudo masks) and students.json, of what there is, and rows.csv with the means of both.
+
+    They are two lists because they answer different questions: `nakt compare` compares all rows of a list.
+    """
+    masks = [row for row in rows if row["settings"]["student"] == "none"]
+    students = [row for row in rows if row["settings"]["student"] != "none"]
+    lists = {"masks.json": masks, "students.json": students}
+    files = [folder / name for name, part in lists.items() if part]
+    for path in files:
+        _whole(path, json.dumps(lists[path.name], indent=1, ensure_ascii=False))
+    return [*files, _csv(rows, folder / "rows.csv")] if rows else files
+
+
+def means(row: Row) -> dict[str, float]:
+    """Mean Dice in % per test set, and over the test sets."""
+    sets: dict[str, list[float]] = {}
+    for picture, value in row["per_image"].items():
+        sets.setdefault(picture.partition("/")[0], []).append(value)
+    each = {name: round(100 * fmean(values), 2) for name, values in sets.items()}
+    return {**each, "mean": round(fmean(each.values()), 2)} if each else {}
+
+
+def _csv(rows: Sequence[Row], path: Path) -> Path:
+    flat = [
+        {
+            "cell": row["cell"],
+            **row["settings"],
+            "seed": row["seed"],
+            "kept": row["kept"],
+            **means(row),
+            "agreement": row["agreement"],
+            "seconds": row["seconds"],
+        }
+        for row in rows
+    ]
+    part = path.with_suffix(".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(dict.fromkeys(key for row in flat for key in row)))
+        table.writeheader()
+        table.writerows(flat)
+    part.replace(path)
+    return path
+
+
+def _whole(path: Path, text: str) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def mean_table(rows: Sequence[Row]) -> str:
+    """One line per row, the best mean first: mean Dice in % over the test sets, pictures kept, cell and seed."""
+    ordered = sorted(rows, key=lambda row: -means(row).get("mean", 0))
+    width = max((len(row["cell"]) for row in ordered), default=4)
+    lines = [f"{'cell':<{width}}  seed   mean   kept"]
+    for row in ordered:
+        mean = means(row).get("mean")
+        lines.append(
+            f"{row['cell']:<{width}}  {row['seed']:>4}  {'-' if mean is None else f'{mean:.2f}':>5}  {row['kept']:>5}"
+        )
+    return "\n".join(lines)

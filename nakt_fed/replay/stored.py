@@ -1,0 +1,90 @@
+"""What a run has stored, opened to be combined again: nothing outside its folder is looked at."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nakt_fed.answered import Combiners, counted_sites
+from nakt_fed.errors import RunError
+from nakt_fed.manifest import Manifest
+from nakt_fed.metrics import dice
+from nakt_fed.resume import is_run
+from nakt_fed.study import FusionSpec
+from nakt_fed.study_file import load_study
+from nakt_fed.transferal import SharedSet
+
+Masks = NDArray[np.uint8]
+Combine = Callable[[Mapping[str, Masks]], Masks]
+PerImage = dict[str, float]
+"""{"<test set>/<picture>": Dice as a fraction}."""
+
+
+class StoredRun:
+    """A run folder whose sites have answered.
+
+    Raises:
+        RunError: it is no run, or not all sites have answered yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        if not is_run(self.folder):
+            raise RunError(f"{folder} is not the folder of a run; give the one that `nakt run` printed")
+        self.study = load_study(self.folder / "study.toml")
+        if not (self.folder / "manifest.json").exists() or "round" not in self.transferal.masks.group.attrs:
+            raise RunError(
+                f"the sites have not answered everything in {folder}; go on with `nakt run --resume {folder}`"
+            )
+        told: Any = self.transferal.masks.group.attrs["round"]
+        self.cards: dict[str, dict[str, Any]] = told["cards"]
+        names, aside, away = self.study.site_names, told["set_aside"], told.get("away", [])
+        self.active = [name for name in names if name not in aside]
+        unfinished = self.study.round.unfinished
+        self.counted = counted_sites(
+            self.transferal.masks, names, aside, away if unfinished == "use" else [], self.cards
+        )
+
+    @cached_property
+    def transferal(self) -> SharedSet:
+        """D, with the sites' answers."""
+        return self._set("transferal", self.folder)
+
+    @cached_property
+    def tests(self) -> dict[str, SharedSet]:
+        """The test sets, by name: annotated pictures that the sites have answered too."""
+        places = {name: self.folder / "tests" / name for name in self.study.test_names}
+        return {name: self._set(f"test-{name}", place) for name, place in places.items()}
+
+    def _set(self, name: str, place: Path) -> SharedSet:
+        manifest = Manifest.from_json((place / "manifest.json").read_bytes())
+        return SharedSet(name, manifest, place, self.study.chunk(len(manifest)))
+
+    def combiners(self, fusion: FusionSpec) -> Combiners:
+        """Another way of combining the same answers."""
+        return Combiners(fusion, self.cards, self.transferal.masks, self.tests, self.study.study.seed)
+
+    def measured(
+        self,
+        answer: Callable[[SharedSet, int], Masks],
+        leave_out: str | None,
+        truth_of: Callable[[SharedSet], Masks] = lambda shared: shared.truth,
+    ) -> PerImage:
+        """Dice at one half on every test set but `leave_out`.
+
+        Args:
+            answer: a test set and the number of a chunk -> masks (n, H, W) uint8.
+            truth_of: a test set -> all its true masks, or what stands for them.
+        """
+        found: PerImage = {}
+        for name, shared in self.tests.items():
+            if name == leave_out:
+                continue
+            truth, ids = truth_of(shared) > 127, shared.manifest.ids
+            for number, rows in enumerate(shared.masks.chunks):
+                values = dice(answer(shared, number) > 127, truth[rows.start : rows.stop])
+                found |= {f"{name}/{ids[row]}": round(float(v), 6) for row, v in zip(rows, values, strict=True)}
+        return found

@@ -1,0 +1,67 @@
+"""Does a study's way of combining go together with the rest of the study? Asked before anything starts."""
+
+import difflib
+import inspect
+
+from nakt_fed.errors import StudyError
+from nakt_fed.study import FederatedStudy, FusionSpec, Study
+from nakt_fed.weightings import find
+from nakt_fed.weightings.bound import refuse_binary
+from nakt_fed.weightings.scheme import Needs, Scheme
+
+
+def refuse_combination(study: Study, arrives: Needs = "site_masks") -> None:
+    """Look at fusion.weighting, its options and the annotated set; a user's own module is imported.
+
+    Args:
+        arrives: what comes from the sites: every site's masks, or (under secure aggregation) only sums over the sites.
+
+    Raises:
+        StudyError: no such scheme, an option that it has not, or something it needs is not there; the message has the remedy.
+    """
+    scheme, name = find(study.fusion.weighting), study.fusion.weighting
+    refuse_options(scheme, study.fusion)
+    if arrives == "sums" and scheme.needs == "site_masks":
+        raise StudyError(
+            f'fusion.weighting = "{name}" looks at every site\'s own masks, but only sums over the sites arrive; '
+            'take one that works with sums, such as "uniform", "confidence" or "majority"'
+        )
+    if scheme.annotated:
+        _refuse_annotated(study, name)
+    if not isinstance(study, FederatedStudy):
+        refuse_binary(scheme, name, [site.name for site in study.site if site.teacher.binary])
+
+
+def _refuse_annotated(study: Study, name: str) -> None:
+    wanted, known = study.fusion.annotated, study.test_names
+    if wanted not in known:
+        came = f"got {wanted!r}" if wanted else "which is not set"
+        raise StudyError(
+            f'fusion.weighting = "{name}" learns from annotated pictures: fusion.annotated has to name one of the test sets {known}, {came}; '
+            "give a small test set of its own ([[test]]), since what is measured on it has been seen"
+        )
+
+
+def refuse_options(scheme: Scheme, fusion: FusionSpec) -> None:
+    """Raise StudyError for an option that the scheme has not, of another type, or that it lacks."""
+    known = scheme.options
+    for key, value in fusion.options.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'none'}"
+            raise StudyError(
+                f'fusion.options.{key}: fusion.weighting = "{fusion.weighting}" has no such option; {hint}'
+            )
+        default = known[key]
+        if default is not inspect.Parameter.empty and not _fits(value, default):
+            raise StudyError(f"fusion.options.{key} is {value!r}; expected a value like {default!r}")
+    lacking = [key for key, value in known.items() if value is inspect.Parameter.empty and key not in fusion.options]
+    if lacking:
+        raise StudyError(
+            f'fusion.weighting = "{fusion.weighting}" needs the option {lacking[0]!r}; add it to fusion.options'
+        )
+
+
+def _fits(value: object, default: object) -> bool:
+    numbers = isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool)
+    return numbers or type(value) is type(default)

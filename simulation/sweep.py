@@ -1,0 +1,67 @@
+"""`python -m simulation.sweep RUN SWEEP`: the cells of a sweep on Ray, then one row per cell (`nakt sweep`)."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from nakt_fed.cli.guarded import guarded_work, stop_by_signal
+from nakt_fed.cli.words import any_letters, plain_error
+from nakt_fed.errors import NaktError
+from nakt_fed.replay.cells import fuse_what, row_what, work
+from nakt_fed.replay.rows import mean_table, row_of, write_rows
+from nakt_fed.replay.stored import StoredRun
+from nakt_fed.replay.sweep_file import Setting, Sweep, load_sweep, settings_of
+from nakt_fed.weightings.check import refuse_combination
+
+from .cells import Cell, made, result_path, run_cells
+
+
+def main() -> None:
+    """Exit codes as for a run: 0 done, 1 failed, 130 stopped."""
+    parser = argparse.ArgumentParser(prog="simulation.sweep")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("sweep", type=Path)
+    parser.add_argument("--name")
+    options = parser.parse_args()
+    any_letters()
+    stop_by_signal()
+    name = options.name or options.sweep.stem
+    again = ["nakt", "sweep", str(options.run), str(options.sweep), *(["--name", name] if options.name else [])]
+    try:
+        run, sweep = StoredRun(options.run), load_sweep(options.sweep)
+        folder = run.folder / "sweeps" / name
+        cells = list(cells_of(run, sweep))
+    except NaktError as error:
+        plain_error(str(error))
+        sys.exit(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.exit(guarded_work(folder, partial(carry_out, cells, sweep, folder), again, new=False))
+
+
+def cells_of(run: StoredRun, sweep: Sweep) -> Iterator[tuple[Cell, Setting]]:
+    """A cell per row, on the cell of its fused masks. Raises StudyError: a weighting or student that cannot be."""
+    for setting in settings_of(sweep, run.study):
+        refuse_combination(run.study.model_copy(update={"fusion": setting.fusion}))
+        where = {"run": str(run.folder)}
+        fused = Cell(f"pseudo masks {setting.told['weighting']}", fuse_what(run, setting.fusion), where=where)
+        name = setting.name if setting.student.name == "none" else f"{setting.name} seed {setting.seed}"
+        yield Cell(name, row_what(run, setting, sweep), needs={"fused": fused}, where=where), setting
+
+
+def carry_out(cells: list[tuple[Cell, Setting]], sweep: Sweep, folder: Path) -> None:
+    """Make what is missing, and write the rows of all that is made, also when some cells failed."""
+    try:
+        run_cells([cell for cell, _ in cells], work, folder, threads=sweep.threads)
+    finally:
+        done = [(made(folder, cell.key), its) for cell, its in cells if result_path(folder, cell.key).exists()]
+        rows = [row_of(setting, cell.result, cell.seconds) for cell, setting in done]
+        files = write_rows(rows, folder)
+    print(mean_table(rows))
+    for path in files:
+        print(f"rows: {path}")
+
+
+if __name__ == "__main__":
+    main()
