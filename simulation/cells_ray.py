@@ -4,21 +4,19 @@ import importlib
 import json
 import os
 import secrets
-import socket
 import sys
-import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from nakt_fed.errors import NaktError, RunError
+from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog
 from server.child import told
 from server.private_ray import connect
-from simulation.cells import WHAT, Task, made, result_path
+from simulation.cell_attempt import attempt, keep
+from simulation.cells import WHAT, result_path
 from simulation.cells_words import failed_path
 
 MAX_DEATHS = 2
@@ -84,39 +82,6 @@ def _remote(order: dict[str, Any]) -> Any:
     return ray.remote(num_cpus=order["threads"], num_gpus=order["gpus"], max_retries=MAX_DEATHS)(make)
 
 
-def attempt(work: Any, cell: dict[str, Any], order: dict[str, Any], ticket: str) -> dict[str, Any]:
-    """On a worker: do the work and keep its result. Returns {"seconds"}, or {"error", "traceback"}."""
-    folder = Path(order["folder"])
-    began = time.perf_counter()
-    try:
-        _see(folder, ticket)
-        place = folder / "cells" / cell["key"]
-        place.mkdir(exist_ok=True)
-        needs = {role: made(folder, key) for role, key in cell["needs"].items()}
-        result = work(Task(cell["name"], cell["what"], cell["where"], place, needs, order["threads"]))
-        seconds = round(time.perf_counter() - began, 3)
-        _keep({**cell, "seconds": seconds, "result": result}, result_path(folder, cell["key"]))
-        return {"seconds": seconds}
-    except NaktError as error:
-        return {"error": str(error), "traceback": traceback.format_exc()}
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-
-
-def _see(folder: Path, ticket: str) -> None:
-    path = folder / "cells" / "ticket"
-    if not path.exists() or path.read_text() != ticket:
-        raise RunError(
-            f"the Ray worker on {socket.gethostname()} does not see {folder}; use a folder that all nodes share"
-        )
-
-
-def _keep(value: dict[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, allow_nan=False, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
-
-
 def _settle(done: Any, cell: dict[str, Any], folder: Path, events: EventLog) -> None:
     try:
         outcome = ray.get(done)
@@ -124,7 +89,7 @@ def _settle(done: Any, cell: dict[str, Any], folder: Path, events: EventLog) -> 
         why = str(error).strip().splitlines()[0]
         outcome = {"error": f"its worker died {MAX_DEATHS + 1} times ({why})", "traceback": str(error)}
     if "error" in outcome:
-        _keep({**cell, **outcome}, failed_path(folder, cell["key"]))
+        keep({**cell, **outcome}, failed_path(folder, cell["key"]))
     outcome.pop("traceback", None)
     events.emit("cell", name=cell["name"], **outcome)
 
