@@ -12,8 +12,8 @@ from nakt_fed.errors import NaktError
 from nakt_fed.paper.scale import SCALES
 from nakt_fed.paper.sets import load_sets
 from nakt_fed.paper.table import print_table, write_table
+from simulation.cells import Cell, Made, made, result_path, run_cells
 
-from ..cells import Cell, Made, made, result_path, run_cells
 from .figures import FIGURES
 from .presets import Experiments
 from .tables import TABLES, Maker, cells_of

@@ -14,8 +14,8 @@ from nakt_fed.report.gallery import Line
 from nakt_fed.report.paper_figure import entropy_chart, write_figure
 from nakt_fed.report.pictures import SIDE, Tile, data_uri
 from nakt_fed.store import open_group
+from simulation.cells import Made
 
-from ..cells import Made
 from .tables import Maker
 
 Figure = Callable[[Maker, Path], Path | None]

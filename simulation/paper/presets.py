@@ -7,8 +7,7 @@ from typing import Any
 from nakt_fed.data.listing import list_pictures
 from nakt_fed.paper.scale import STUDENTS, TEACHER, Scale
 from nakt_fed.paper.sets import PaperSet, PaperSets, fingerprint
-
-from ..cells import Cell
+from simulation.cells import Cell
 
 TESTS = ("breast2", "baheya")
 VERSION = 1

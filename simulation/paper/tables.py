@@ -8,8 +8,8 @@ from nakt_fed.paper.published import Pair
 from nakt_fed.paper.scale import FEW, NETWORKS, STUDENTS, TEACHER
 from nakt_fed.paper.sets import TITLES
 from nakt_fed.paper.table import Entry, Table, difference
+from simulation.cells import Cell, Made
 
-from ..cells import Cell, Made
 from .presets import Experiments
 
 Get = Callable[[Cell], Made | None]

@@ -26,9 +26,8 @@ from nakt_fed.student import StudentJob, train_student
 from nakt_fed.study import SiteSpec, Study, TeacherSpec
 from nakt_fed.study_file import parse_study
 from nakt_fed.teacher import train_teacher
-
-from ..cells import Task
-from ..oracle import InProcess
+from simulation.cells import Task
+from simulation.oracle import InProcess
 
 TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
 

@@ -1,5 +1,8 @@
 """The paper's experiments on replicas: synthetic pictures in the places of its seven sets."""
 
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +22,7 @@ from simulation.paper.figures import FIGURES
 from simulation.paper.presets import Experiments
 from simulation.paper.tables import TABLES, Maker, cells_of
 from simulation.paper.work import work
+from tests.server.jobs import wait_for
 from tests.tiny import SIZE
 
 COUNTS = {"breast1": 8, "breast2": 4, "baheya": 10, "thyroid": 10, "nerve": 9, "skin": 9, "voc": 9}
@@ -154,3 +158,41 @@ def test_too_few_kept_is_an_empty_place_not_a_failure(sets: PaperSets, tmp_path:
     make_here([cell, after], tmp_path)
     assert made(tmp_path, cell.key).result["dice"] is None
     assert made(tmp_path, after.key).result["dice"] is None
+
+
+def nakt(*words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from nakt_fed.cli import main; main()", "paper", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_command_is_stopped_and_goes_on(sets: PaperSets, tmp_path: Path) -> None:
+    """Ctrl-C after the teacher: the second start makes the five mask rounds only; the third shows the figure at once."""
+    assert sets.breast1 is not None
+    root = sets.breast1.images.parent.parent
+    words = ["--data", str(root), "--sets", str(root / "sets.toml"), "--out", str(tmp_path)]
+    teacher = result_path(tmp_path, Experiments(sets, SMALL, 7).teacher().key)
+    with nakt("table7", *words) as process:
+        wait_for(lambda: teacher.exists() or process.poll() is not None)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; go on with: nakt paper table7 --data" in errors
+    made_first = teacher.stat().st_mtime_ns
+    with nakt("table7", *words) as process:
+        told, errors = process.communicate(timeout=250)
+    assert process.returncode == 0, errors
+    assert "cells are made already" in told
+    assert "Table 7" in told
+    assert teacher.stat().st_mtime_ns == made_first
+    with nakt("figure3", *words, "--show") as process:
+        assert str(tmp_path / "figure3.html") in process.communicate(timeout=60)[0]
+
+
+@pytest.mark.slow
+def test_missing_folder_is_named_without_a_traceback(tmp_path: Path) -> None:
+    with nakt("table7", "--data", str(tmp_path), "--out", str(tmp_path / "out")) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "breast-busbra-logiq7/images is not there; check the path" in errors
+    assert "Traceback" not in errors
