@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -68,6 +68,11 @@ def judge(ids: Sequence[str], y: NDArray[np.uint8], alpha: float, beta: float, s
         Verdict(i, n, e, _rule(n, e, alpha, beta))
         for i, n, e in zip(ids, target_pixels(counts).tolist(), bits, strict=True)
     ]
+
+
+def judge_again(verdicts: Iterable[Verdict], alpha: float, beta: float) -> list[Verdict]:
+    """The same pictures under other thresholds: N and E do not depend on them."""
+    return [replace(verdict, rule=_rule(verdict.N, verdict.E, alpha, beta)) for verdict in verdicts]
 
 
 def _rule(n: int, e: float | None, alpha: float, beta: float) -> Rule:

@@ -23,7 +23,7 @@ class Scale:
         networks: settings of each network.
         recipe: of every training, without the epochs.
         teacher, weak, tuning: epochs of teachers, of the under-trained ones (section 5.3), and of fine-tuning and from scratch.
-        max_entropy: β in bits.
+        max_entropy: β in bits; None: such that the teacher's answers to Baheya keep the share that they keep in the paper.
         says: what has to stand beside every number.
     """
 
@@ -36,7 +36,7 @@ class Scale:
     tuning: int
     epochs: dict[str, int]
     shown: int
-    max_entropy: float
+    max_entropy: float | None
     says: str
 
     def network(self, name: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ SMALL = Scale(
     tuning=20,
     epochs={},
     shown=2400,
-    max_entropy=2.5,
+    max_entropy=None,
     says="small scale: 64×64, narrow networks, Adam 1e-3 with a cosine, a few hundred steps; not the paper's recipe",
 )
 SCALES = {scale.name: scale for scale in (PAPER, SMALL)}

@@ -1,6 +1,7 @@
 """Figures 1 to 3 of the paper. Like a table, a figure asks for the cells that it shows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +18,31 @@ from nakt_fed.store import open_group
 from simulation.cells import Made
 
 from .tables import Maker
+from .work import numbers
 
 Figure = Callable[[Maker, Path], Path | None]
 """Writes a page; None where nothing of it is measured yet."""
 
 
-def verdicts_of(made: Made) -> list[Verdict]:
-    """What the filter said of a mask round."""
-    return [Verdict(*each) for each in made.result["verdicts"]]
+def verdicts_of(maker: Maker, transferal: str) -> tuple[Made, list[Verdict], float] | None:
+    """The mask round, what the filter said of each picture, and β."""
+    made, kept = (maker.get(cell) for cell in (maker.seeds[0].single(transferal), maker.seeds[0].kept(transferal)))
+    if made is None or kept is None:
+        return None
+    verdicts = [replace(verdict, rule=kept.result["rules"].get(verdict.id, "")) for verdict in numbers(made)]
+    return made, verdicts, kept.result["beta"]
 
 
 def exclusions(maker: Maker, path: Path) -> Path | None:
     """Figure 1: of each verdict one picture of VOC with its pseudo mask."""
     transferal = "voc" if "voc" in maker.sets.transferal() else maker.sets.transferal()[-1]
-    made = maker.get(maker.seeds[0].single(transferal))
-    if made is None:
+    found = verdicts_of(maker, transferal)
+    if found is None:
         return None
+    made, verdicts, beta = found
     pictures = open_group(made.place / "pictures.zarr")["images"]
     masks = open_group(made.place / "masks.zarr")["pseudo"]
-    verdicts, lines = verdicts_of(made), []
+    lines = []
     for rule, name in RULES.items():
         rows = sorted((row for row, v in enumerate(verdicts) if v.rule == rule), key=lambda row: verdicts[row].E or 0.0)
         if rows:
@@ -46,7 +53,9 @@ def exclusions(maker: Maker, path: Path) -> Path | None:
             ]
             lines.append(Line(f"{name} ({len(rows)} of {len(verdicts)}): {why(verdicts[row])}", tiles))
     title = f"Figure 1: pseudo masks of breast lesions in {TITLES[transferal]}"
-    return write_figure(path, title, [*maker.conditions, "of each verdict the median picture by entropy"], lines)
+    return write_figure(
+        path, title, [*maker.conditions, f"of each verdict the median picture by entropy; β = {beta:.2f} bits"], lines
+    )
 
 
 def examples(maker: Maker, path: Path) -> Path | None:
@@ -61,13 +70,13 @@ def examples(maker: Maker, path: Path) -> Path | None:
 
 def entropies(maker: Maker, path: Path) -> Path | None:
     """Figure 3: the entropy of the pseudo masks, set by set."""
-    beta, charts = maker.scale.max_entropy, []
+    charts = []
     for number, transferal in enumerate(maker.sets.transferal()):
-        made = maker.get(maker.seeds[0].single(transferal))
-        if made is not None:
-            charts.append(entropy_chart(f"e{number}", TITLES[transferal], verdicts_of(made), beta))
+        if found := verdicts_of(maker, transferal):
+            _, verdicts, beta = found
+            charts.append(entropy_chart(f"e{number}", TITLES[transferal], verdicts, beta))
     title = "Figure 3: entropy of the pseudo masks"
-    return write_figure(path, title, [*maker.conditions, f"β = {beta:g} bits"], charts=charts) if charts else None
+    return write_figure(path, title, [*maker.conditions, maker.beta], charts=charts) if charts else None
 
 
 FIGURES: dict[str, Figure] = {"figure1": exclusions, "figure2": examples, "figure3": entropies}

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 from nakt_fed.data.listing import list_pictures
+from nakt_fed.paper.published import TABLE_7
 from nakt_fed.paper.scale import STUDENTS, TEACHER, Scale
 from nakt_fed.paper.sets import PaperSet, PaperSets, fingerprint
 from simulation.cells import Cell
@@ -37,8 +38,6 @@ class Experiments:
             **self._about("masks"),
             "teachers": {role: self.scale.network(role) for role in teachers},
             "transferal": _print(pictures),
-            "filter": {"max_entropy": self.scale.max_entropy, "min_kept": 8},
-            "temperature": 1.0,
             **self._tests()[0],
         }
         where = {"transferal": _folders(pictures), **self._tests()[1]}
@@ -48,9 +47,19 @@ class Experiments:
         """The mask round of section 5.1: one teacher."""
         return self.masks(transferal, {TEACHER: self.teacher()})
 
+    def kept(self, transferal: str) -> Cell:
+        """What exclusion leaves of it."""
+        limits = {"min_target_pixels": 256, "min_kept": 8, "max_entropy": self.scale.max_entropy}
+        needs = {"masks": self.single(transferal)}
+        if self.scale.max_entropy is None:
+            before, after = TABLE_7["baheya"]
+            needs, limits = needs | {"reference": self.single("baheya")}, limits | {"share": after / before}
+        return Cell(f"exclusion in {transferal}, seed {self.seed}", {**self._about("kept"), **limits}, needs)
+
     def student(self, network: str, transferal: str, exclude: bool) -> Cell:
         """A student of section 5.1."""
-        return self._student(network, transferal, exclude, self.single(transferal))
+        pictures = self.kept(transferal) if exclude else self.single(transferal)
+        return self._student(network, transferal, exclude, pictures)
 
     def several(self) -> tuple[dict[str, Cell], Cell, Cell]:
         """Section 5.3: the weak teachers, their masks of Baheya, the student. Without exclusion, which the paper leaves open."""
@@ -58,12 +67,12 @@ class Experiments:
         masks = self.masks("baheya", teachers)
         return teachers, masks, self._student(TEACHER, "baheya", False, masks)
 
-    def _student(self, network: str, transferal: str, exclude: bool, masks: Cell) -> Cell:
-        pictures = len(list_pictures(self.sets.get(transferal).images))
-        epochs = self.scale.student_epochs(transferal, pictures)
+    def _student(self, network: str, transferal: str, exclude: bool, pictures: Cell) -> Cell:
+        count = len(list_pictures(self.sets.get(transferal).images))
+        epochs = self.scale.student_epochs(transferal, count)
         what = {**self._learner("student", network, epochs), "exclude": exclude, **self._tests()[0]}
         name = f"student {network} of {transferal}{'*' if exclude else ''}, seed {self.seed}"
-        return Cell(name, what, {"masks": masks}, self._tests()[1])
+        return Cell(name, what, {"pictures": pictures}, self._tests()[1])
 
     def tuned(self, network: str, target: str, start: Cell | None) -> Cell:
         """Section 5.2: fine-tuned from `start`, or trained from scratch, on a few annotated pictures of `target`."""

@@ -16,6 +16,9 @@ Get = Callable[[Cell], Made | None]
 """A finished cell, or None."""
 
 
+ABOUT = "mean ± std over pictures; the paper's numbers in parentheses"
+
+
 class Maker:
     """Builds tables over several seeds of the same experiments."""
 
@@ -95,7 +98,7 @@ class Maker:
             notes += [self._beats(seed, student, teachers, test) for seed in student.ours]
             notes.append(f"{TITLES[test]}: student − best teacher {difference([student], [best])}")
         title = "Table 6: Dice (%) of weak teachers and of the DeepLabv3+ student of all of them"
-        return Table("table6", title, list(NETWORKS.values()), rows, [*self._about(), *notes])
+        return Table("table6", title, list(NETWORKS.values()), rows, [*self.conditions, ABOUT, *notes])
 
     def _beats(self, seed: int, student: Entry, teachers: list[Entry], test: str) -> str:
         beaten = [
@@ -107,21 +110,30 @@ class Maker:
         """Table 7: pictures before and after exclusion."""
         rows = []
         for transferal in self.sets.transferal():
-            found = [self.get(each.single(transferal)) for each in self.seeds]
-            ours = [made.result for made in found if made]
-            before, after = published.TABLE_7[transferal]
-            words = [", ".join(str(result[key]) for result in ours) or "–" for key in ("before", "after")]
-            share = ", ".join(f"{100 * result['after'] / result['before']:.0f}" for result in ours) or "–"
-            told = [f"{words[0]} ({before})", f"{words[1]} ({after})", f"{share} ({100 * after / before:.0f})"]
+            pairs = [(self.get(each.single(transferal)), self.get(each.kept(transferal))) for each in self.seeds]
+            ours = [(all_.result["pictures"], kept.result["pictures"]) for all_, kept in pairs if all_ and kept]
+            paper = published.TABLE_7[transferal]
+            words = [", ".join(str(pair[column]) for pair in ours) or "–" for column in (0, 1)]
+            share = ", ".join(f"{100 * after / before:.0f}" for before, after in ours) or "–"
+            told = [f"{word} ({number})" for word, number in zip(words, paper, strict=True)]
+            told.append(f"{share} ({100 * paper[1] / paper[0]:.0f})")
             rows.append((TITLES[transferal], told))
         columns = ["before exclusion", "after exclusion", "kept, %"]
         return Table("table7", "Table 7: pictures before and after exclusion", columns, rows, self._about())
 
     def _about(self) -> list[str]:
-        return [
-            *self.conditions,
-            f"mean ± std over pictures; the paper's numbers in parentheses; β = {self.scale.max_entropy:g} bits",
-        ]
+        return [*self.conditions, ABOUT, self.beta]
+
+    @property
+    def beta(self) -> str:
+        """β, and whence it is."""
+        if self.scale.max_entropy is not None:
+            return f"β = {self.scale.max_entropy:g} bits"
+        found = [self.get(each.kept("baheya")) for each in self.seeds]
+        bits = ", ".join(f"{made.result['beta']:.2f}" for made in found if made) or "?"
+        return (
+            f"β = {bits} bits, by which {TITLES['baheya']} keeps the share that it keeps in the paper (2.5 bits there)"
+        )
 
 
 TABLES: dict[str, Callable[[Maker], Table]] = {

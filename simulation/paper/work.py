@@ -11,8 +11,7 @@ from nakt_fed.answered import sites_of_chunks
 from nakt_fed.checkpoint import is_saved, load_checkpoint
 from nakt_fed.data.folders import PictureSet, load_annotated
 from nakt_fed.data.split import split
-from nakt_fed.errors import FilterError
-from nakt_fed.filtering import read_filter
+from nakt_fed.filtering import Verdict, judge_again, read_filter, scaled_alpha
 from nakt_fed.fusion import fuse
 from nakt_fed.metrics import dice, summary
 from nakt_fed.paper.scale import FEW
@@ -21,21 +20,26 @@ from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.run import Run
 from nakt_fed.seeds import draw
 from nakt_fed.site_data import private_data
-from nakt_fed.store import PseudoSet
+from nakt_fed.store import PseudoSet, open_group
 from nakt_fed.student import StudentJob, train_student
 from nakt_fed.study import SiteSpec, Study, TeacherSpec
 from nakt_fed.study_file import parse_study
 from nakt_fed.teacher import train_teacher
-from simulation.cells import Task
+from nakt_fed.transferal import SharedSet
+from simulation.cells import Made, Task
 from simulation.oracle import InProcess
 
-TEACHER, STUDENT = "teacher.safetensors", "student.safetensors"
+TEACHER, STUDENT, ALL, KEPT = "teacher.safetensors", "student.safetensors", "all.zarr", "kept.zarr"
+COPIED = 256
+"""Pictures in memory at a time."""
 
 
 def work(task: Task) -> dict[str, Any]:
     """Plain JSON: at least "dice" {test set: {mean, std, n, per_image}}, None where the student had too few pictures."""
     torch.set_num_threads(task.threads)
-    return {"teacher": teacher, "masks": masks, "student": student, "tuned": tuned}[task.what["make"]](task)
+    return {"teacher": teacher, "masks": masks, "kept": kept, "student": student, "tuned": tuned}[task.what["make"]](
+        task
+    )
 
 
 def teacher(task: Task) -> dict[str, Any]:
@@ -50,42 +54,27 @@ def teacher(task: Task) -> dict[str, Any]:
 
 
 def masks(task: Task) -> dict[str, Any]:
-    """Algorithm 1, lines 1 to 10: the teachers are asked once; all.zarr without and kept.zarr with exclusion."""
-    run = Run(
-        _mask_study(task, exclude=False),
-        task.place,
-        InProcess(_mask_study(task, exclude=False), task.place),
-        train_student,
-    )
+    """Algorithm 1, lines 1 to 4: the teachers are asked once; all.zarr, and N and E of every pseudo mask."""
+    study = _mask_study(task)
+    run = Run(study, task.place, InProcess(study, task.place), train_student)
     run.predict()
-    sites = sites_of_chunks(run.transferal.masks, run.counted, run.study.fusion, run.cards)
-    for name, exclude in (("all.zarr", False), ("kept.zarr", True)):
-        annotation = Annotation(_mask_study(task, exclude), task.place, run.transferal, sites)
-        annotation.annotate()
-        enough = _collect(annotation, str(task.place / name))
-    verdicts = read_filter(task.place / "filter.csv")
+    sites = sites_of_chunks(run.transferal.masks, run.counted, study.fusion, run.cards)
+    annotation = Annotation(study, task.place, run.transferal, sites)
+    annotation.annotate()
+    annotation.collect(str(task.place / ALL))
     weights = run.weights(run.round.active)
-    answers = {name: {site: shared.masks.all(site) for site in weights} for name, shared in run.tests.items()}
-    return {
-        "dice": {name: _score(fuse(soft, weights), run.tests[name].truth, run.tests[name].manifest.ids) for name, soft in answers.items()},
-        "before": len(verdicts),
-        "after": sum(verdict.kept for verdict in verdicts),
-        "enough": enough,
-        "verdicts": [[verdict.id, verdict.N, verdict.E, verdict.rule] for verdict in verdicts],
-    }  # fmt: skip
+    dice = {name: _ensemble(shared, weights) for name, shared in run.tests.items()}
+    verdicts = read_filter(task.place / "filter.csv")
+    return {"dice": dice, "pictures": len(verdicts), "numbers": [[each.id, each.N, each.E] for each in verdicts]}
 
 
-def _collect(annotation: Annotation, place: str) -> bool:
-    """False: too few pictures are kept for a student."""
-    try:
-        annotation.collect(place)
-    except FilterError:
-        return False
-    return True
+def _ensemble(shared: SharedSet, weights: dict[str, int]) -> dict[str, Any]:
+    fused = fuse({site: shared.masks.all(site) for site in weights}, weights)
+    return _score(fused, shared.truth, shared.manifest.ids)
 
 
-def _mask_study(task: Task, exclude: bool) -> Study:
-    """The mask round as a study: every teacher is a site with a checkpoint."""
+def _mask_study(task: Task) -> Study:
+    """The mask round as a study: every teacher is a site with a checkpoint; nothing is excluded yet."""
     what = task.what
     sites = [
         {"name": role, "teacher": {**what["teachers"][role], "checkpoint": str(need.place / TEACHER)}}
@@ -95,23 +84,57 @@ def _mask_study(task: Task, exclude: bool) -> Study:
         "study": {"name": "paper", "seed": what["seed"], "image_size": what["size"]},
         "site": sites,
         "transferal": {"images": [task.where["transferal"]["images"]], "views": 0, "duplicates": "drop"},
-        "filter": {"enabled": exclude, **what["filter"]},
-        "student": {"network": "unet", "temperature": what["temperature"]},
+        "filter": {"enabled": False},
+        "student": {"network": "unet", "temperature": 1.0},
         "test": [{"name": name, **folders} for name, folders in task.where["tests"].items()],
         "resources": {"site_threads": task.threads, "student_threads": task.threads, "sites_at_once": 1},
     }
     return parse_study(raw, Path("/"))
 
 
+def kept(task: Task) -> dict[str, Any]:
+    """Algorithm 1, lines 5 to 9: what has a salient target, in kept.zarr."""
+    what, found = task.what, task.needs["masks"]
+    alpha = scaled_alpha(what["min_target_pixels"], what["size"])
+    beta = what["max_entropy"] or _beta(task.needs["reference"], alpha, what["share"])
+    verdicts = judge_again(numbers(found), alpha, beta)
+    rows = [row for row, verdict in enumerate(verdicts) if verdict.kept]
+    if rows:
+        _copy(found.place / ALL, rows, task.place / KEPT, what["size"])
+    rules = {verdict.id: verdict.rule for verdict in verdicts if not verdict.kept}
+    return {"beta": beta, "pictures": len(rows), "enough": len(rows) >= what["min_kept"], "rules": rules}
+
+
+def numbers(made: Made) -> list[Verdict]:
+    """N and E of a mask round's pictures."""
+    return [Verdict(name, n, e, "") for name, n, e in made.result["numbers"]]
+
+
+def _beta(reference: Made, alpha: float, share: float) -> float:
+    """The β under which this share of the reference's pictures is kept, as far as α leaves so many."""
+    bits = sorted(verdict.E or 0.0 for verdict in numbers(reference) if alpha <= verdict.N)
+    wanted = round(share * reference.result["pictures"])
+    return bits[min(wanted, len(bits)) - 1] if bits and wanted else 0.0
+
+
+def _copy(source: Path, rows: list[int], target: Path, size: int) -> None:
+    group = open_group(source)
+    ids: list[str] = list(group.attrs["ids"])  # type: ignore[arg-type]
+    out = PseudoSet(target, size, COPIED, [ids[row] for row in rows])
+    for start in range(0, len(rows), COPIED):
+        part = np.array(rows[start : start + COPIED])
+        out.add(*(np.asarray(group[name].oindex[part]) for name in ("images", "masks")))  # type: ignore[union-attr]
+    out.close("kept")
+
+
 def student(task: Task) -> dict[str, Any]:
     """Line 11: a student of the pseudo-annotated set, with or without exclusion."""
-    found = task.needs["masks"]
-    if task.what["exclude"] and not found.result["enough"]:
-        return {"dice": None, "pictures": found.result["after"]}
-    pseudo = found.place / ("kept.zarr" if task.what["exclude"] else "all.zarr")
-    _learn(task, pseudo, None)
-    pictures = found.result["after" if task.what["exclude"] else "before"]
-    return {"dice": _on_tests(task.place / STUDENT, task), "pictures": pictures}
+    found = task.needs["pictures"]
+    count = found.result["pictures"]
+    if not found.result.get("enough", True):
+        return {"dice": None, "pictures": count}
+    _learn(task, found.place / (KEPT if task.what["exclude"] else ALL), None)
+    return {"dice": _on_tests(task.place / STUDENT, task), "pictures": count}
 
 
 def tuned(task: Task) -> dict[str, Any]:

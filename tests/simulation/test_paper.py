@@ -51,6 +51,12 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> PaperSets:
     return load_sets(root, root / "sets.toml")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all tests: what they share is made once."""
+    return tmp_path_factory.mktemp("cells")
+
+
 def make_here(cells: list[Cell], folder: Path) -> None:
     """In this process, without Ray."""
     (folder / "cells").mkdir(parents=True, exist_ok=True)
@@ -67,7 +73,7 @@ def make_here(cells: list[Cell], folder: Path) -> None:
 def test_table_2_has_forty_students_of_one_teacher_and_five_mask_rounds(sets: PaperSets) -> None:
     cells = with_needs(cells_of(TABLES["table2"], [Experiments(sets, SMALL, 7)])).values()
     made_by = [cell.what["make"] for cell in cells]
-    assert [made_by.count(make) for make in ("teacher", "masks", "student")] == [1, 5, 40]
+    assert [made_by.count(make) for make in ("teacher", "masks", "kept", "student")] == [1, 5, 5, 40]
     assert {cell.key for cell in cells} == {
         cell.key for cell in with_needs(cells_of(TABLES["table3"], [Experiments(sets, SMALL, 7)])).values()
     }
@@ -76,7 +82,7 @@ def test_table_2_has_forty_students_of_one_teacher_and_five_mask_rounds(sets: Pa
 def test_tables_4_and_5_go_on_from_the_students_of_table_2(sets: PaperSets) -> None:
     each = [Experiments(sets, SMALL, 7)]
     students = {cell.key for cell in cells_of(TABLES["table2"], each) if cell.what["make"] == "student"}
-    tuned = cells_of(TABLES["table5"], each)
+    tuned = [cell for cell in cells_of(TABLES["table5"], each) if cell.what["make"] == "tuned"]
     assert len(tuned) == 45  # 40 students, 4 from scratch, the teacher
     assert students == {cell.needs["start"].key for cell in tuned if "student" in cell.name and cell.needs}
 
@@ -103,7 +109,7 @@ def test_the_papers_recipe(sets: PaperSets) -> None:
     assert epochs == [500, 175, 60, 30]
     assert each.tuned("unet", "baheya", None).what["recipe"]["epochs"] == 50
     assert each.teacher().what["size"] == 384
-    assert each.single("voc").what["filter"]["max_entropy"] == 2.5
+    assert each.kept("voc").what["max_entropy"] == 2.5
 
 
 def test_a_moved_folder_is_the_same_cell_and_a_new_picture_another(tmp_path: Path) -> None:
@@ -124,18 +130,19 @@ def test_a_set_without_masks_cannot_be_a_target(tmp_path: Path) -> None:
         Experiments(load_sets(tmp_path, tmp_path / "sets.toml"), SMALL, 7).tuned("unet", "thyroid", None)
 
 
-def test_whole_protocol_on_replicas(sets: PaperSets, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_whole_protocol_on_replicas(sets: PaperSets, folder: Path) -> None:
     """One transferal set, two of the four students; what is not made stays empty in the table."""
     few = sets.model_copy(update={"nerve": None, "skin": None, "voc": None, "baheya": sets.baheya})
     each = Experiments(few, TINY, 7)
     students = [
         each.student(network, "thyroid", exclude) for network in list(STUDENTS)[:2] for exclude in (False, True)
     ]
-    make_here([*students, each.tuned("unet", "thyroid", students[0]), each.tuned("unet", "thyroid", None)], tmp_path)
-    maker = Maker([each], partial(_finished, tmp_path))
+    make_here([*students, each.tuned("unet", "thyroid", students[0]), each.tuned("unet", "thyroid", None)], folder)
+    maker = Maker([each], partial(_finished, folder))
     table = TABLES["table2"](maker)
     [plain] = [entries for name, entries in table.rows if name == "Thyroid Nodule"]
-    result = made(tmp_path, students[0].key).result["dice"]["breast2"]
+    result = made(folder, students[0].key).result["dice"]["breast2"]
     assert str(plain[0]) == f"{100 * result['mean']:.1f} ± {100 * result['std']:.1f} (66.3 ± 29.2)"
     assert str(plain[2]) == "– (86.1 ± 14.1)"
     assert result["n"] == COUNTS["breast2"]
@@ -143,21 +150,32 @@ def test_whole_protocol_on_replicas(sets: PaperSets, tmp_path: Path) -> None:
     assert "Thyroid Nodule: exclusion changes the four students by" in markdown(table)
     tuned = TABLES["table5"](maker)
     assert not str(tuned.rows[0][1][0]).startswith("–")
-    assert [path.name for path in write_table(tuned, tmp_path)] == ["table5.md", "table5.csv"]
+    assert [path.name for path in write_table(tuned, folder)] == ["table5.md", "table5.csv"]
     counts = TABLES["table7"](maker)
     assert ("Thyroid Nodule", ["10 (3830)", "10 (2790)", "100 (73)"]) in counts.rows
     for name, draw in FIGURES.items():
-        drawn = draw(maker, tmp_path / f"{name}.html")
+        drawn = draw(maker, folder / f"{name}.html")
         assert (drawn is None) == (name == "figure1" and few.transferal()[-1] == "baheya")
 
 
-def test_too_few_kept_is_an_empty_place_not_a_failure(sets: PaperSets, tmp_path: Path) -> None:
-    strict = Experiments(sets, replace(TINY, max_entropy=0.0), 7)
+def test_beta_keeps_the_papers_share_of_baheya(sets: PaperSets, folder: Path) -> None:
+    """525 of 697 is 75.3 %: of 10 pictures 8, whatever the teacher's entropies are."""
+    each = Experiments(sets, replace(TINY, max_entropy=None), 7)
+    make_here([each.kept("baheya")], folder)
+    result = made(folder, each.kept("baheya").key).result
+    bits = [e for _, n, e in made(folder, each.single("baheya").key).result["numbers"] if n >= 256 * SIZE**2 / 384**2]
+    assert result["beta"] in bits
+    assert result["pictures"] == min(8, len(bits))
+    assert sum(rule == "high_entropy" for rule in result["rules"].values()) == len(bits) - result["pictures"]
+
+
+def test_too_few_kept_is_an_empty_place_not_a_failure(sets: PaperSets, folder: Path) -> None:
+    strict = Experiments(sets, replace(TINY, max_entropy=0.001), 7)
     cell = strict.student("unet", "thyroid", exclude=True)
     after = strict.tuned("unet", "thyroid", cell)
-    make_here([cell, after], tmp_path)
-    assert made(tmp_path, cell.key).result["dice"] is None
-    assert made(tmp_path, after.key).result["dice"] is None
+    make_here([cell, after], folder)
+    assert made(folder, cell.key).result["dice"] is None
+    assert made(folder, after.key).result["dice"] is None
 
 
 def nakt(*words: str) -> subprocess.Popen[str]:
