@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def carry_out(order: dict[str, Any]) -> None:
     events = EventLog(folder / "cells" / "events.jsonl")
     ticket = secrets.token_hex(8)
     (folder / "cells" / "ticket").write_text(ticket)
-    make = _remote(order)
+    limits = {"num_cpus": order["threads"], "num_gpus": order["gpus"], "max_retries": MAX_DEATHS}
+    make = ray.remote(**limits)(portable(order))
     running: dict[Any, dict[str, Any]] = {}
     while True:
         for cell in [cell for cell in waiting.values() if _ready(cell, folder)]:
@@ -69,8 +71,8 @@ def _ready(cell: dict[str, Any], folder: Path) -> bool:
     return all(result_path(folder, key).exists() for key in cell["needs"].values())
 
 
-def _remote(order: dict[str, Any]) -> Any:
-    """The nodes of a cluster have nakt_fed, but neither this application nor the module of the work."""
+def portable(order: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """`attempt` at the order's work, for nodes of a cluster that have nakt_fed, but neither this application nor the work's module."""
     work = importlib.import_module(order["work"][0])
     for package in {"simulation", work.__name__.partition(".")[0]} - {"nakt_fed"}:
         ray.cloudpickle.register_pickle_by_value(sys.modules[package])
@@ -79,7 +81,7 @@ def _remote(order: dict[str, Any]) -> Any:
     def make(cell: dict[str, Any], order: dict[str, Any], ticket: str) -> dict[str, Any]:
         return attempt(function, cell, order, ticket)
 
-    return ray.remote(num_cpus=order["threads"], num_gpus=order["gpus"], max_retries=MAX_DEATHS)(make)
+    return make
 
 
 def _settle(done: Any, cell: dict[str, Any], folder: Path, events: EventLog) -> None:
