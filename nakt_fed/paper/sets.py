@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from nakt_fed.data.listing import list_pictures, picture_files
+from nakt_fed.data.listing import labels, list_pictures, picture_files
 from nakt_fed.errors import DataError
 from nakt_fed.recipe import Part
 from nakt_fed.toml_file import parse, read_toml
@@ -59,6 +59,15 @@ class PaperSets(Part):
     def there(self) -> Iterator[tuple[str, PaperSet]]:
         """All that are there, in the order of the paper's Figure 2."""
         yield from ((name, found) for name in TITLES if (found := getattr(self, name)) is not None)
+
+    def told(self) -> str:
+        """Which folder stands for which of the paper's sets."""
+        return ", ".join(f"{TITLES[name]} = {label(found)}" for name, found in self.there())
+
+
+def label(found: PaperSet) -> str:
+    """What its folder is called."""
+    return labels([found.images])[0]
 
 
 def load_sets(root: Path, path: Path | None = None) -> PaperSets:

@@ -9,7 +9,7 @@ import numpy as np
 from nakt_fed.data.listing import list_pictures
 from nakt_fed.data.pictures import read_gray, resize_image
 from nakt_fed.filtering import Verdict
-from nakt_fed.paper.sets import TITLES
+from nakt_fed.paper.sets import TITLES, label
 from nakt_fed.report.filter_figures import RULES, why
 from nakt_fed.report.gallery import Line
 from nakt_fed.report.paper_figure import entropy_chart, write_figure
@@ -64,7 +64,7 @@ def examples(maker: Maker, path: Path) -> Path | None:
     for name, found in maker.sets.there():
         files = list_pictures(found.images)
         gray = resize_image(read_gray(files[len(files) // 2]), SIDE)
-        tiles.append(Tile(TITLES[name], f"A picture of {found.images.parent.name}", uri=data_uri(gray)))
+        tiles.append(Tile(f"{TITLES[name]}: {label(found)}", f"A picture of {label(found)}", uri=data_uri(gray)))
     return write_figure(path, "Figure 2: one picture of each data set", [], [Line("stretched to a square", tiles)])
 
 

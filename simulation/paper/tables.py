@@ -25,7 +25,8 @@ class Maker:
     def __init__(self, seeds: Sequence[Experiments], get: Get) -> None:
         self.seeds, self.get = seeds, get
         self.sets, self.scale = seeds[0].sets, seeds[0].scale
-        self.conditions = [f"{self.scale.says}; seed {', '.join(str(each.seed) for each in seeds)}"]
+        numbers = ", ".join(str(each.seed) for each in seeds)
+        self.conditions = [f"{self.scale.says}; seed {numbers}", f"our data: {self.sets.told()}"]
 
     def entry(self, cell: Callable[[Experiments], Cell], test: str, paper: Pair | None = None) -> Entry:
         """What a cell scores on a test set, seed by seed."""

@@ -46,6 +46,7 @@ def test_default_sets_name_all_seven(tmp_path: Path) -> None:
     assert [name for name, _ in sets.there()] == list(TITLES)
     assert sets.get("baheya").images == tmp_path.resolve() / "breast-busi" / "images"
     assert sets.get("voc").masks is None
+    assert sets.told().endswith("Skin Lesion = skin-isic2017, PASCAL VOC2012 = natural-voc2012")
 
 
 def test_unknown_set_is_refused_with_the_nearest(tmp_path: Path) -> None:
