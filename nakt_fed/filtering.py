@@ -70,9 +70,9 @@ def judge(ids: Sequence[str], y: NDArray[np.uint8], alpha: float, beta: float, s
     ]
 
 
-def judge_again(verdict: Verdict, alpha: float, beta: float) -> Verdict:
-    """The same picture under other thresholds."""
-    return replace(verdict, rule=_rule(verdict.N, verdict.E, alpha, beta))
+def judge_again(verdicts: Iterable[Verdict], alpha: float, beta: float) -> list[Verdict]:
+    """The same pictures under other thresholds: N and E do not depend on them."""
+    return [replace(verdict, rule=_rule(verdict.N, verdict.E, alpha, beta)) for verdict in verdicts]
 
 
 def _rule(n: int, e: float | None, alpha: float, beta: float) -> Rule:

@@ -4,21 +4,20 @@ import importlib
 import json
 import os
 import secrets
-import socket
 import sys
-import time
-import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from nakt_fed.errors import NaktError, RunError
+from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog
 from server.child import told
 from server.private_ray import connect
-from simulation.cells import WHAT, Task, made, result_path
+from simulation.cell_attempt import attempt, keep
+from simulation.cells import WHAT, result_path
 from simulation.cells_words import failed_path
 
 MAX_DEATHS = 2
@@ -55,7 +54,8 @@ def carry_out(order: dict[str, Any]) -> None:
     events = EventLog(folder / "cells" / "events.jsonl")
     ticket = secrets.token_hex(8)
     (folder / "cells" / "ticket").write_text(ticket)
-    make = _remote(order)
+    limits = {"num_cpus": order["threads"], "num_gpus": order["gpus"], "max_retries": MAX_DEATHS}
+    make = ray.remote(**limits)(portable(order))
     running: dict[Any, dict[str, Any]] = {}
     while True:
         for cell in [cell for cell in waiting.values() if _ready(cell, folder)]:
@@ -71,8 +71,8 @@ def _ready(cell: dict[str, Any], folder: Path) -> bool:
     return all(result_path(folder, key).exists() for key in cell["needs"].values())
 
 
-def _remote(order: dict[str, Any]) -> Any:
-    """The nodes of a cluster have nakt_fed, but neither this application nor the module of the work."""
+def portable(order: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """`attempt` at the order's work, for nodes of a cluster that have nakt_fed, but neither this application nor the work's module."""
     work = importlib.import_module(order["work"][0])
     for package in {"simulation", work.__name__.partition(".")[0]} - {"nakt_fed"}:
         ray.cloudpickle.register_pickle_by_value(sys.modules[package])
@@ -81,40 +81,7 @@ def _remote(order: dict[str, Any]) -> Any:
     def make(cell: dict[str, Any], order: dict[str, Any], ticket: str) -> dict[str, Any]:
         return attempt(function, cell, order, ticket)
 
-    return ray.remote(num_cpus=order["threads"], num_gpus=order["gpus"], max_retries=MAX_DEATHS)(make)
-
-
-def attempt(work: Any, cell: dict[str, Any], order: dict[str, Any], ticket: str) -> dict[str, Any]:
-    """On a worker: do the work and keep its result. Returns {"seconds"}, or {"error", "traceback"}."""
-    folder = Path(order["folder"])
-    began = time.perf_counter()
-    try:
-        _see(folder, ticket)
-        place = folder / "cells" / cell["key"]
-        place.mkdir(exist_ok=True)
-        needs = {role: made(folder, key) for role, key in cell["needs"].items()}
-        result = work(Task(cell["name"], cell["what"], cell["where"], place, needs, order["threads"]))
-        seconds = round(time.perf_counter() - began, 3)
-        _keep({**cell, "seconds": seconds, "result": result}, result_path(folder, cell["key"]))
-        return {"seconds": seconds}
-    except NaktError as error:
-        return {"error": str(error), "traceback": traceback.format_exc()}
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-
-
-def _see(folder: Path, ticket: str) -> None:
-    path = folder / "cells" / "ticket"
-    if not path.exists() or path.read_text() != ticket:
-        raise RunError(
-            f"the Ray worker on {socket.gethostname()} does not see {folder}; use a folder that all nodes share"
-        )
-
-
-def _keep(value: dict[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, allow_nan=False, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
+    return make
 
 
 def _settle(done: Any, cell: dict[str, Any], folder: Path, events: EventLog) -> None:
@@ -124,7 +91,7 @@ def _settle(done: Any, cell: dict[str, Any], folder: Path, events: EventLog) -> 
         why = str(error).strip().splitlines()[0]
         outcome = {"error": f"its worker died {MAX_DEATHS + 1} times ({why})", "traceback": str(error)}
     if "error" in outcome:
-        _keep({**cell, **outcome}, failed_path(folder, cell["key"]))
+        keep({**cell, **outcome}, failed_path(folder, cell["key"]))
     outcome.pop("traceback", None)
     events.emit("cell", name=cell["name"], **outcome)
 

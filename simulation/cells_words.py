@@ -41,11 +41,11 @@ def failed_path(folder: Path, key: str) -> Path:
 def failures(cells: Iterable["Cell"], folder: Path) -> str:
     """Which cells failed and why, or nothing. What waits for a failed cell is only counted."""
     missing = [cell for cell in cells if not (folder / "cells" / f"{cell.key}.json").exists()]
-    told = {cell.name: _error(folder, cell.key) for cell in missing}
-    failed = {name: error for name, error in told.items() if error}
+    told = [(cell.name, _error(folder, cell.key)) for cell in missing]
+    failed = [(name, error) for name, error in told if error]
     if not missing:
         return ""
-    lines = [f"  {name}: {error}" for name, error in list(failed.items())[:SHOWN]]
+    lines = [f"  {name}: {error}" for name, error in failed[:SHOWN]]
     lines += [f"  and {len(failed) - SHOWN} others"] * (len(failed) > SHOWN)
     waiting = len(missing) - len(failed)
     rest = f"; {many(waiting, 'cell')} that wait{'s' * (waiting == 1)} for them {'was' if waiting == 1 else 'were'} not begun"

@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("nakt_fed.cli.parts", "Train a network on annotated pictures."),
     "predict": ("nakt_fed.cli.parts", "Masks or overlays for a folder, from a checkpoint."),
     "evaluate": ("nakt_fed.cli.parts", "Dice, IoU, HD95 and ASSD of a checkpoint on annotated pictures."),
+    "paper": ("nakt_fed.cli.paper", "The paper's tables and figures, on data that you have."),
     "data": ("nakt_fed.cli.data", "Bring public sets, DICOM or NIfTI files into the project's form; look at a folder."),
     "provision": ("nakt_fed.cli.provision", "Make the kits of a federation: keys, certificates, settings."),
     "site": ("nakt_fed.cli.site", "A hospital's side of a deployment: check, start, approve, receipts."),

@@ -22,9 +22,9 @@ BLOCK = 64
 def filtered(verdicts: list[Verdict], spec: FilterSpec, image_size: int) -> list[Verdict]:
     """The same N and E under other thresholds."""
     if not spec.enabled:
-        return [judge_again(verdict, 0.0, 8.0) for verdict in verdicts]
+        return judge_again(verdicts, 0.0, 8.0)
     alpha = scaled_alpha(spec.min_target_pixels, image_size)
-    return [judge_again(verdict, alpha, spec.max_entropy) for verdict in verdicts]
+    return judge_again(verdicts, alpha, spec.max_entropy)
 
 
 def write_pseudo_set(

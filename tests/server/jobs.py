@@ -1,12 +1,19 @@
 """Tiny trainings for the tests of the student's process."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from safetensors.numpy import load_file
 
@@ -78,3 +85,18 @@ def wait_for(condition: Callable[[], Any], seconds: float = 300) -> Any:
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.02)
     return found
+
+
+@contextmanager
+def users_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Ray started by hand on this machine, with nothing of ours in its environment."""
+    folder = Path(tempfile.mkdtemp(prefix="nc", dir="/tmp"))
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH"))}
+    ray = shutil.which("ray", path=Path(sys.executable).parent)
+    options = f"--head --block --port=0 --num-cpus=2 --temp-dir={folder} --include-dashboard=false".split()
+    with subprocess.Popen([str(ray), "start", *options], cwd="/", env=environment, stdout=subprocess.DEVNULL) as head:
+        address = folder / "ray_current_cluster"
+        monkeypatch.setenv("RAY_ADDRESS", str(wait_for(lambda: address.exists() and address.read_text().strip())))
+        yield
+        head.terminate()
+    shutil.rmtree(folder)

@@ -20,7 +20,17 @@ from nakt_fed.processes import below, parents
 from nakt_fed.recipe import NetworkSpec
 from nakt_fed.student import StudentJob
 from server.student import fit_student
-from tests.server.jobs import ROOT, epochs, history, in_process, last_loss, make_job, same_weights, wait_for
+from tests.server.jobs import (
+    ROOT,
+    epochs,
+    history,
+    in_process,
+    last_loss,
+    make_job,
+    same_weights,
+    users_cluster,
+    wait_for,
+)
 from tests.watch import command, started
 
 pytestmark = [
@@ -175,21 +185,13 @@ def test_team_without_a_network(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Ray started by hand on this machine, with nothing of ours in its environment."""
-    folder = Path(tempfile.mkdtemp(prefix="nc", dir="/tmp"))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "PYTHONPATH"))}
-    ray = shutil.which("ray", path=Path(sys.executable).parent)
-    options = f"--head --block --port=0 --num-cpus=2 --temp-dir={folder} --include-dashboard=false".split()
-    with subprocess.Popen([str(ray), "start", *options], cwd="/", env=environment, stdout=subprocess.DEVNULL) as head:
-        address = folder / "ray_current_cluster"
-        monkeypatch.setenv("RAY_ADDRESS", str(wait_for(lambda: address.exists() and address.read_text().strip())))
-        yield os.environ["RAY_ADDRESS"]
-        head.terminate()
-    shutil.rmtree(folder)
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with users_cluster(monkeypatch):
+        yield
 
 
-def test_on_the_users_cluster(tmp_path: Path, cluster: str) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_on_the_users_cluster(tmp_path: Path) -> None:
     """The cluster stays as it was, and may be used again."""
     job = make_job(tmp_path)
     fit_student(job)

@@ -14,7 +14,7 @@ import pytest
 from nakt_fed.errors import RunError
 from simulation.cells import Cell, run_cells, with_needs
 from simulation.cells_words import Teller, failed_path
-from tests.server.jobs import ROOT, wait_for
+from tests.server.jobs import ROOT, users_cluster, wait_for
 from tests.simulation.cell_work import work
 from tests.watch import family, started, survivors
 
@@ -107,3 +107,42 @@ def test_kill_of_all_leaves_nothing_and_the_same_call_goes_on(tmp_path: Path) ->
     assert not survivors(children, 30)
     run_cells([quick, waits, last], work, tmp_path)
     assert [attempts(tmp_path, cell) for cell in (quick, waits)] == [1, 2]
+
+
+ELSEWHERE = """
+import importlib.util, pickle, sys
+assert importlib.util.find_spec("simulation") is None and importlib.util.find_spec("tests") is None
+make, arguments = pickle.load(sys.stdin.buffer)
+print(make(*arguments))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["tests.simulation.cell_work", "simulation.paper.work"])
+def test_work_travels_to_where_only_nakt_fed_is(tmp_path: Path, module: str) -> None:
+    """A node of a cluster; the paper's work refuses there what it cannot read, as it would here."""
+    import ray
+
+    from simulation.cells_ray import portable
+
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "ticket").write_text("t")
+    cell = {"key": "k", "name": "n", "what": {"add": 1, "make": "student"}, "where": {}, "needs": {}}
+    order = {"work": [module, "work"], "folder": str(tmp_path), "threads": 1}
+    payload = ray.cloudpickle.dumps((portable(order), (cell, order, "t")))
+    command = [sys.executable, "-I", "-c", ELSEWHERE]
+    done = subprocess.run(command, cwd="/", input=payload, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    answer = done.stdout.decode()
+    assert "seconds" in answer if "tests" in module else "KeyError: 'pictures'" in answer
+
+
+@pytest.mark.slow
+def test_on_the_users_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = Cell("base", {"add": 1})
+    sums = [Cell(str(n), {"add": n}, needs={"base": base}) for n in (10, 20)]
+    with users_cluster(monkeypatch):
+        made = run_cells(sums, work, tmp_path)
+        with pytest.raises(RunError, match="a cell needs 99 CPU on one machine, the largest has 2"):
+            run_cells([Cell("large", {"add": 0})], work, tmp_path, threads=99)
+    assert [made[cell.key].result["sum"] for cell in sums] == [11, 21]
