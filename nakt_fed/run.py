@@ -27,6 +27,7 @@ from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_cards
 from nakt_fed.weightings.check import refuse_combination
+from nakt_fed.withdrawal_proof import complete_proofs
 
 
 class Run:
@@ -185,6 +186,7 @@ class Run:
 
         with self.stage("report"):
             write_report(self.folder)
+        complete_proofs(self.folder)
 
     def _judged(self) -> dict[str, dict[str, Any]]:
         """The best student there is, judged by the sites that have answered."""
