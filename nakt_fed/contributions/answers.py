@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class Calibrating:
         return Calibration(pixels.astype(int).tolist(), _means(given, pixels), _means(hits, pixels), error)
 
 
-def _means(sums: Real, counts: Real) -> list[float | None]:
+def _means(sums: NDArray[Any], counts: NDArray[Any]) -> list[float | None]:
     return [float(total / n) if n else None for total, n in zip(sums, counts, strict=True)]
 
 

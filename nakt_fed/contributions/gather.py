@@ -4,7 +4,7 @@ Only stored answers are read; no site is asked, and no picture of a site is open
 the run's folder with the answers to them).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nakt_fed.answered import Combiners, StoredAnswers
 from nakt_fed.contributions.answers import Calibrating, agreement
 from nakt_fed.contributions.coalitions import leave_one_out, shapley
 from nakt_fed.errors import RunError
@@ -21,19 +22,16 @@ from nakt_fed.metrics import dice, resampled_means
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
 from nakt_fed.transferal import SharedSet
-from nakt_fed.trust import Trust, trust_of
+from nakt_fed.weightings.robust import Trust, trust_of
 
 Masks = NDArray[np.uint8]
 Real = NDArray[np.float64]
-Combine = Callable[[Mapping[str, Masks]], Masks]
-"""Every site's masks of some pictures -> pseudo masks."""
-
 VERSION = 1
 SAMPLES = 10_000
 
 
 class StoredRun:
-    """The answers of a run: `combine(sites)` is the study's way of combining them.
+    """The answers that a run has stored.
 
     Raises:
         RunError: no run, or no answers in it.
@@ -66,15 +64,22 @@ class StoredRun:
         told: Any = self.transferal.masks.group.attrs
         return dict(told.get("round", {}).get("cards") or told.get("cards", {}))
 
+    @cached_property
+    def answers(self) -> StoredAnswers:
+        """Of these sites, to the transferal set."""
+        return StoredAnswers(self.transferal.masks, self.sites, self.tests, self.study.fusion.annotated)
+
     def originals(self) -> Iterator[dict[str, Masks]]:
         """The answers to the transferal pictures, without views, chunk by chunk."""
-        count, store = self.transferal.manifest.originals, self.transferal.masks
-        for number, rows in enumerate(store.chunks):
-            here = max(0, min(rows.stop, count) - rows.start)
-            if here:
-                yield {site: store.read(site, number)[:here] for site in self.sites}
+        return self.answers.originals(self.transferal.manifest.originals)
 
-    @cache  # noqa: B019  # lives as long as the command
+    @cached_property
+    def combiners(self) -> Combiners:
+        """The study's way of combining, for some of the sites."""
+        seed = self.study.study.seed
+        return Combiners(self.study.fusion, self.cards, self.transferal.masks, self.tests, seed)
+
+    @cached_property
     def trust(self) -> Trust:
         """What the answers to the transferal pictures say of each site."""
         return trust_of(self.sites, self.originals())
@@ -85,26 +90,20 @@ def _shared(study: Study, folder: Path, name: str) -> SharedSet:
     return SharedSet(name, manifest, folder, study.chunk(len(manifest)))
 
 
-def pseudo_dice(run: StoredRun, combine: Combine) -> Real:
-    """Dice of the pseudo masks on all test pictures, (n,), test set by test set; threshold 0.5."""
-    parts = []
+def pseudo_dice(run: StoredRun, sites: Iterable[str]) -> Real:
+    """Dice of the pseudo masks of these sites on all test pictures, (n,), test set by test set; of nobody 0."""
+    names, parts = list(sites), []
     for shared in run.tests.values():
         truth = shared.truth > 127
         for number, rows in enumerate(shared.masks.chunks):
-            pseudo = combine(_Reading(shared, run.sites, number))
-            parts.append(dice(pseudo > 127, truth[rows.start : rows.stop]))
+            masks = {site: shared.masks.read(site, number) for site in names}
+            right = truth[rows.start : rows.stop]
+            parts.append(dice(run.combiners.of(names)(masks) > 127, right) if names else np.zeros(len(right)))
     return np.concatenate(parts)
 
 
-class _Reading(dict[str, Masks]):
-    """Every site's masks of a chunk, read once asked for."""
-
-    def __init__(self, shared: SharedSet, sites: list[str], number: int) -> None:
-        super().__init__({site: shared.masks.read(site, number) for site in sites})
-
-
-def gathered(run: StoredRun, combiner: Callable[[frozenset[str]], Combine], *, seed: int = 0) -> dict[str, Any]:
-    """contributions.json, its `students` not filled in. `combiner`: how the answers of some of the sites are combined.
+def gathered(run: StoredRun, *, seed: int = 0) -> dict[str, Any]:
+    """contributions.json, its `students` not filled in; pseudo masks are combined as the study says.
 
     Raises:
         RunError: the run has no annotated pictures that the sites have answered.
@@ -112,13 +111,10 @@ def gathered(run: StoredRun, combiner: Callable[[frozenset[str]], Combine], *, s
     if not run.tests:
         raise RunError(f"{run.folder} has no test set, so there is no Dice to contribute to; add [[test]] to the study")
 
-    def value(coalition: frozenset[str]) -> Real:
-        if not coalition:
-            return np.zeros(sum(len(shared.manifest) for shared in run.tests.values()))
-        combine = combiner(coalition)
-        return pseudo_dice(run, lambda masks: combine({site: masks[site] for site in masks if site in coalition}))
+    @cache
+    def known(coalition: frozenset[str]) -> Real:
+        return pseudo_dice(run, sorted(coalition))
 
-    known = cache(value)
     shares = shapley(run.sites, known, seed=seed)
     alone = {site: known(frozenset([site])) for site in run.sites}
     return {
@@ -132,7 +128,7 @@ def gathered(run: StoredRun, combiner: Callable[[frozenset[str]], Combine], *, s
         "shapley": _told(run, shares, seed),
         "leave_one_out": _told(run, leave_one_out(run.sites, known), seed),
         "agreement": _agreement(run),
-        "suspects": run.trust().suspects(),
+        "suspects": run.trust.suspects(),
         "calibration": _calibration(run),
         "students": None,
     }
@@ -159,7 +155,7 @@ def _agreement(run: StoredRun) -> dict[str, Any]:
     return {
         "pictures": run.transferal.manifest.originals,
         "dice": found.tolist(),
-        "correlation": run.trust().correlation.tolist(),
+        "correlation": run.trust.correlation.tolist(),
     }
 
 
