@@ -4,6 +4,7 @@ Only stored answers are read; no site is asked, and no picture of a site is open
 the run's folder with the answers to them).
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache, cached_property
@@ -102,6 +103,13 @@ def pseudo_dice(run: StoredRun, sites: Iterable[str]) -> Real:
     return np.concatenate(parts)
 
 
+def write_json(found: dict[str, Any], path: Path) -> Path:
+    """contributions.json, whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
+    return part.replace(path)
+
+
 def gathered(run: StoredRun, *, seed: int = 0) -> dict[str, Any]:
     """contributions.json, its `students` not filled in; pseudo masks are combined as the study says.
 
@@ -123,10 +131,10 @@ def gathered(run: StoredRun, *, seed: int = 0) -> dict[str, Any]:
         "weighting": run.study.fusion.weighting,
         "sites": run.sites,
         "pictures": {name: len(shared.manifest) for name, shared in run.tests.items()},
-        "everyone": _told(run, {"everyone": known(frozenset(run.sites))}, seed)["everyone"],
-        "alone": _told(run, alone, seed),
-        "shapley": _told(run, shares, seed),
-        "leave_one_out": _told(run, leave_one_out(run.sites, known), seed),
+        "everyone": told(run, {"everyone": known(frozenset(run.sites))}, seed)["everyone"],
+        "alone": told(run, alone, seed),
+        "shapley": told(run, shares, seed),
+        "leave_one_out": told(run, leave_one_out(run.sites, known), seed),
         "agreement": _agreement(run),
         "suspects": run.trust.suspects(),
         "calibration": _calibration(run),
@@ -134,7 +142,7 @@ def gathered(run: StoredRun, *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _told(run: StoredRun, values: Mapping[str, Real], seed: int) -> dict[str, dict[str, Any]]:
+def told(run: StoredRun, values: Mapping[str, Real], seed: int = 0) -> dict[str, dict[str, Any]]:
     """Per site the mean over all test pictures with its 95 % interval (bootstrap over the pictures), and the mean per set."""
     ends = np.cumsum([len(shared.manifest) for shared in run.tests.values()])[:-1]
     drawn = resampled_means(np.stack(list(values.values()), axis=1), seed, SAMPLES)
