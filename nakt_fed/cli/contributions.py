@@ -19,7 +19,8 @@ def contributions(run: Path, epochs: int | None, pictures: int) -> None:
     """Write RUN/contributions.json and RUN/contributions.html: leave-one-out and Shapley contributions of the sites to
     the Dice of the pseudo masks, their agreement, calibration and where they differ. No site is asked.
     """
-    from nakt_fed.contributions.gather import StoredRun, gathered, write_json
+    from nakt_fed.contributions.gather import gathered, write_json
+    from nakt_fed.replay.stored import StoredRun
     from nakt_fed.report.contributions_page import write_contributions
 
     stored = StoredRun(run)

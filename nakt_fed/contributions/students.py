@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from nakt_fed.checkpoint import is_saved, load_checkpoint
-from nakt_fed.contributions.gather import Real, StoredRun, told
+from nakt_fed.contributions.gather import Real, told
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import read_filter
 from nakt_fed.fusion import sharpen
-from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
+from nakt_fed.replay.stored import Masks, StoredRun
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, train_student
+from nakt_fed.transferal import SharedSet
 
 
 def students(
@@ -29,14 +30,14 @@ def students(
     Raises:
         RunError: fewer than two sites, or the run has not filtered its pictures yet.
     """
-    if len(run.sites) < 2:
+    if len(run.active) < 2:
         raise RunError(
             "a student without the only site would learn nothing; --students needs a run of two sites or more"
         )
     rows = _rows(run, pictures)
-    without = {site: [other for other in run.sites if other != site] for site in run.sites}
+    without = {site: [other for other in run.active if other != site] for site in run.active}
     scores = {}
-    for who, sites in {"everyone": run.sites, **{f"without-{site}": rest for site, rest in without.items()}}.items():
+    for who, sites in {"everyone": run.active, **{f"without-{site}": rest for site, rest in without.items()}}.items():
         on_student(who)
         folder = place / f"{who}-{epochs}-{len(rows)}"
         _train(run, sites, rows, epochs, folder)
@@ -49,7 +50,7 @@ def students(
         if pictures >= len(rows)
         else "evenly over those that the filter kept",
         "everyone": told(run, {"everyone": whole})["everyone"],
-        "leave_one_out": told(run, {site: whole - scores[f"without-{site}"] for site in run.sites}),
+        "leave_one_out": told(run, {site: whole - scores[f"without-{site}"] for site in run.active}),
     }
 
 
@@ -82,7 +83,7 @@ def _train(run: StoredRun, sites: Iterable[str], rows: list[int], epochs: int, f
 
 def _pseudo_set(run: StoredRun, sites: Iterable[str], rows: list[int], place: Path) -> None:
     names, shared = list(sites), run.transferal
-    combine, ids = run.combiners.of(names), shared.manifest.ids
+    combine, ids = run.combiners(run.study.fusion).of(names), shared.manifest.ids
     out = PseudoSet(place, shared.manifest.image_size, shared.chunk, [ids[row] for row in rows])
     for number, chunk in enumerate(shared.masks.chunks):
         here = [row - chunk.start for row in rows if row in chunk]
@@ -96,8 +97,10 @@ def _pseudo_set(run: StoredRun, sites: Iterable[str], rows: list[int], place: Pa
 def _dice(run: StoredRun, folder: Path) -> Real:
     torch.set_num_threads(run.study.resources.student_threads)
     model, _ = load_checkpoint(folder / "student.safetensors", expect=run.study.student.spec())
-    parts = []
-    for shared in run.tests.values():
-        answer = soft_masks(model, np.asarray(shared.images[:]))
-        parts.append(dice(answer > 127, shared.truth > 127))
-    return np.concatenate(parts)
+    answers = {name: soft_masks(model, np.asarray(shared.images[:])) for name, shared in run.tests.items()}
+
+    def answer(shared: SharedSet, number: int) -> Masks:
+        rows = shared.masks.chunks[number]
+        return answers[shared.name.removeprefix("test-")][rows.start : rows.stop]
+
+    return np.array(list(run.measured(answer, None).values()))

@@ -11,7 +11,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from nakt_fed.contributions.answers import Disagreement
-from nakt_fed.contributions.gather import StoredRun
+from nakt_fed.contributions.gather import originals
+from nakt_fed.replay.stored import StoredRun
 from nakt_fed.report.gallery import Line
 from nakt_fed.report.page import environment, write_page
 from nakt_fed.report.pictures import Tile, data_uri, heat_uri
@@ -105,7 +106,7 @@ def calibration_chart(table: Mapping[str, Mapping[str, Any]]) -> Markup:
 def differences(run: StoredRun) -> tuple[np.ndarray, list[Line]]:
     """The mean map of the sites' disagreement (H, W), and the pictures with most of it, each with every site's mask."""
     total, worst, row = Disagreement(), [], 0
-    for chunk in run.originals():
+    for chunk in originals(run):
         for spread in total.add(chunk.values()):
             worst.append((float(spread.mean()), row))
             row += 1
@@ -115,7 +116,7 @@ def differences(run: StoredRun) -> tuple[np.ndarray, list[Line]]:
 
 def _line(run: StoredRun, row: int) -> Line:
     shared = run.transferal
-    masks = {site: np.asarray(shared.masks.stack(site)[row]) for site in run.sites}
+    masks = {site: np.asarray(shared.masks.stack(site)[row]) for site in run.active}
     spread = Disagreement().add(mask[None] for mask in masks.values())[0]
     tiles = [
         Tile("picture", "Transferal picture", uri=data_uri(np.asarray(shared.images[row]))),
