@@ -21,11 +21,21 @@ class StoredAnswers:
     tests: Mapping[str, SharedSet]
     annotated_set: str | None
 
+    def _answered(self) -> list[int]:
+        lacking = {number for site in self.sites for number in self.store.missing(site)}
+        return sorted(set(range(len(self.store.chunks))) - lacking)
+
     def chunks(self) -> Iterator[dict[str, Masks]]:
         """Of the transferal set, those that all of them have answered."""
-        lacking = {number for site in self.sites for number in self.store.missing(site)}
-        for number in set(range(len(self.store.chunks))) - lacking:
+        for number in self._answered():
             yield {site: self.store.read(site, number) for site in self.sites}
+
+    def originals(self, count: int) -> Iterator[dict[str, Masks]]:
+        """The same of the first `count` pictures only: the originals, which come before their views."""
+        for number in self._answered():
+            here = count - number * self.store.chunk
+            if here > 0:
+                yield {site: self.store.read(site, number)[:here] for site in self.sites}
 
     def annotated(self) -> Iterator[tuple[dict[str, Masks], Masks]]:
         """The annotated set with its truth.

@@ -14,6 +14,7 @@ from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.events import follow
 from nakt_fed.filtering import read_filter, scaled_alpha
 from nakt_fed.metrics import ktc, summary
+from nakt_fed.suspects import read_suspects
 
 if TYPE_CHECKING:
     from nakt_fed.run import Run
@@ -44,6 +45,7 @@ def _results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]])
         "set_aside": run.round.set_aside,
         "transferal": _transferal(run),
         "weights": _weights(run),
+        "suspects": read_suspects(run.folder),
         "answered": pictures_answered(run.transferal.masks, run.sites.names),
         "dice": {
             model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()

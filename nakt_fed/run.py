@@ -23,10 +23,12 @@ from nakt_fed.round import Round
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import FitStudent, StudentJob
 from nakt_fed.study import Study
+from nakt_fed.suspects import note_suspects
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_cards
 from nakt_fed.weightings.check import refuse_combination
+from nakt_fed.withdrawal_proof import complete_proofs
 
 
 class Run:
@@ -114,6 +116,7 @@ class Run:
             sites = sites_of_chunks(self.transferal.masks, self.counted, self.combiners)
             annotation = Annotation(self.study, self.folder, self.transferal, sites)
             annotation.annotate()
+            note_suspects(self.study, self.folder, self.transferal, self.counted, self.events)
             annotation.collect(self._pseudo)
 
     def _for_workers(self, name: str) -> str:
@@ -185,6 +188,7 @@ class Run:
 
         with self.stage("report"):
             write_report(self.folder)
+        complete_proofs(self.folder)
 
     def _judged(self) -> dict[str, dict[str, Any]]:
         """The best student there is, judged by the sites that have answered."""

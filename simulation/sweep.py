@@ -10,6 +10,7 @@ from nakt_fed.cli.guarded import guarded_work, stop_by_signal
 from nakt_fed.cli.words import any_letters, plain_error
 from nakt_fed.errors import NaktError
 from nakt_fed.replay.cells import fuse_what, row_what, work
+from nakt_fed.replay.pages import write_pages
 from nakt_fed.replay.rows import mean_table, row_of, write_rows
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.replay.sweep_file import Setting, Sweep, load_sweep, settings_of
@@ -37,7 +38,7 @@ def main() -> None:
         plain_error(str(error))
         sys.exit(1)
     folder.mkdir(parents=True, exist_ok=True)
-    sys.exit(guarded_work(folder, partial(carry_out, cells, sweep, folder), again, new=False))
+    sys.exit(guarded_work(folder, partial(carry_out, run, cells, sweep, folder), again, new=False))
 
 
 def cells_of(run: StoredRun, sweep: Sweep) -> Iterator[tuple[Cell, Setting]]:
@@ -50,7 +51,7 @@ def cells_of(run: StoredRun, sweep: Sweep) -> Iterator[tuple[Cell, Setting]]:
         yield Cell(name, row_what(run, setting, sweep), needs={"fused": fused}, where=where), setting
 
 
-def carry_out(cells: list[tuple[Cell, Setting]], sweep: Sweep, folder: Path) -> None:
+def carry_out(run: StoredRun, cells: list[tuple[Cell, Setting]], sweep: Sweep, folder: Path) -> None:
     """Make what is missing, and write the rows of all that is made, also when some cells failed."""
     try:
         run_cells([cell for cell, _ in cells], work, folder, threads=sweep.threads)
@@ -61,6 +62,9 @@ def carry_out(cells: list[tuple[Cell, Setting]], sweep: Sweep, folder: Path) -> 
     print(mean_table(rows))
     for path in files:
         print(f"rows: {path}")
+    fused = {setting.name: made(folder, cell.needs["fused"].key).place for cell, setting in cells}
+    for path in write_pages(run, rows, fused, folder):
+        print(f"page: {path}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python studies/split_folder.py FOLDER PART [PART ...]
 
-FOLDER has images/ and masks/. Sorted by name, the pictures are dealt out in turn.
+FOLDER has images/ and masks/. Sorted by name, the pictures are dealt out in turn; a part that is named twice gets two shares.
 """
 
 import argparse
@@ -16,11 +16,12 @@ def main() -> None:
     options = parser.parse_args()
     names = sorted(path.name for path in (options.folder / "images").iterdir())
     for number, part in enumerate(options.parts):
+        share = names[number :: len(options.parts)]
         for kind in ("images", "masks"):
-            (part / kind).mkdir(parents=True)
-            for name in names[number :: len(options.parts)]:
+            (part / kind).mkdir(parents=True, exist_ok=True)
+            for name in share:
                 (part / kind / name).symlink_to((options.folder / kind / name).resolve())
-        print(f"{part}: {len(names[number :: len(options.parts)])} pictures")
+        print(f"{part}: {len(share)} pictures more")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ COMMANDS = {
     "status": ("nakt_fed.cli.status", "How far a run is, site by site; --web for a page."),
     "fuse": ("nakt_fed.cli.replay", "Combine a run's stored answers in another way."),
     "sweep": ("nakt_fed.cli.replay", "Many weightings, filters, students and seeds on a run's stored answers."),
+    "contributions": ("nakt_fed.cli.contributions", "What each site brought to a run, from its stored answers."),
+    "withdraw": ("nakt_fed.cli.withdraw", "A site leaves a run, with all that was made of its masks."),
     "compare": ("nakt_fed.cli.compare", "Which rows of a sweep are better than chance can tell; tables and a page."),
     "report": ("nakt_fed.cli.parts", "Write report.html of a run again."),
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 DEMO = Path(__file__).parent.parent / "demo" / "study.toml"
 
-_engine = click.option(
+engine = click.option(
     "--engine", type=click.Choice(["flower", "in-process"]), default="flower", show_default=True,
     help="Flower's simulation, or the oracle in one process.",
 )  # fmt: skip
@@ -22,21 +22,21 @@ _runs = click.option(
     "--runs", type=click.Path(path_type=Path), default="runs", show_default=True, help="Where run folders are made."
 )
 _seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Another seed than the study's.")
-_federation = click.option(
+federation = click.option(
     "--federation", metavar="KIT", type=click.Path(path_type=Path),
     help="Run it between hospitals: the coordinator's kit, made by `nakt provision`.",
 )  # fmt: skip
-_verbose = click.option("-v", "--verbose", is_flag=True, help="Show Flower's log too.")
+verbose = click.option("-v", "--verbose", is_flag=True, help="Show Flower's log too.")
 
 
 @click.command()
 @click.argument("study", type=click.Path(path_type=Path), required=False)
-@_engine
-@_federation
+@engine
+@federation
 @click.option("--resume", "resumed", metavar="RUN", type=click.Path(path_type=Path), help="Go on with this run folder.")
 @_runs
 @_seed
-@_verbose
+@verbose
 def run(
     study: Path | None,
     engine: str,
@@ -57,28 +57,30 @@ def run(
         raise click.UsageError("give a STUDY file, or --resume RUN")
     if federation and engine != "flower":
         raise click.UsageError("--engine is for a simulation; leave it out, or leave --federation out")
-    how = _simulation(engine, verbose) if federation is None else _deployment(federation)
+    how = simulation(engine, verbose) if federation is None else deployment(federation)
     if resumed:
-        _hand_over(_resumed(resumed, study, federation is not None), study, how)
+        hand_over(_resumed(resumed, study, federation is not None), study, how)
     assert study is not None
     _start(study, runs, seed, how, federation is not None)
 
 
 @click.command()
-@_engine
+@engine
 @_runs
 @_seed
-@_verbose
+@verbose
 def demo(engine: str, runs: Path, seed: int | None, verbose: bool) -> None:
     """Run the embedded study: three hospitals' teachers of three architectures become one student."""
-    _start(DEMO, runs, seed, _simulation(engine, verbose))
+    _start(DEMO, runs, seed, simulation(engine, verbose))
 
 
-def _simulation(engine: str, verbose: bool) -> list[str]:
+def simulation(engine: str, verbose: bool) -> list[str]:
+    """The application that plays the sites on this machine, with its options."""
     return ["simulation", "--engine", engine, *(["--verbose"] if verbose else [])]
 
 
-def _deployment(kit: Path) -> list[str]:
+def deployment(kit: Path) -> list[str]:
+    """The coordinator of a deployment."""
     return ["server", "--federation", str(kit.resolve())]
 
 
@@ -93,7 +95,7 @@ def _start(path: Path, runs: Path, seed: int | None, how: list[str], federated: 
     if seed is not None:
         study = study.model_copy(update={"study": study.study.model_copy(update={"seed": seed})})
     own = path if seed is None else None  # with another seed the file is not this run's study any more
-    _hand_over(_new(study, runs), own, [*how, "--new"])
+    hand_over(_new(study, runs), own, [*how, "--new"])
 
 
 def _new(study: "Study", runs: Path) -> Path:
@@ -125,6 +127,7 @@ def _resumed(folder: Path, path: Path | None, federated: bool) -> Path:
     return folder
 
 
-def _hand_over(folder: Path, study: Path | None, how: list[str]) -> NoReturn:
+def hand_over(folder: Path, study: Path | None, how: list[str]) -> NoReturn:
+    """Become the application that works in this run folder; it says how to go on when it is stopped."""
     application, *options = how
     become(application, str(folder), *options, *(["--study", str(study)] if study else []))

@@ -6,6 +6,7 @@ from io import BytesIO
 
 import numpy as np
 from contourpy import contour_generator
+from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -49,6 +50,15 @@ def data_uri(gray: Gray, quality: int = 82) -> str:
     """(H, W) uint8 as a JPEG data URI."""
     out = BytesIO()
     Image.fromarray(shrink(gray)).save(out, "JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+
+
+def heat_uri(values: NDArray[np.floating], top: float) -> str:
+    """(H, W) numbers from 0 (black) to `top` and above (light yellow) as a JPEG data URI, with matplotlib's inferno."""
+    share = np.clip(values / top, 0, 1) if top > 0 else np.zeros_like(values)
+    colours = np.rint(255 * colormaps["inferno"](share)[..., :3]).astype(np.uint8)
+    out = BytesIO()
+    Image.fromarray(colours).resize((SIDE, SIDE), Image.Resampling.BILINEAR).save(out, "JPEG", quality=88)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
 
 

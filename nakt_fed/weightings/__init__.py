@@ -30,6 +30,7 @@ BUILT_IN = {
     "rasa": "selection",
     "shapley": "shapley",
     "learned": "learned",
+    "robust": "robust",
 }
 """Name -> the module here that defines a function of this name. Imports nothing: `nakt --help` and study files stay quick."""
 

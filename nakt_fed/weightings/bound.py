@@ -47,6 +47,13 @@ class Combiner:
         return fixed_point(self.scheme(whole, **self.fusion.options))
 
     @cached_property
+    def told(self) -> Mapping[str, float]:
+        """What a picture's answers come with: the declared statistic, or what the scheme's `first` finds in the run."""
+        if self.scheme.first is None:
+            return self.statistic
+        return self.scheme.first(Whole(self.sites, {}, self._stored() if self._stored else None, self.seed))
+
+    @cached_property
     def mark(self) -> str:
         """Of all that decides the pseudo masks beside the answers themselves."""
         if self.scheme.needs == "sums" and self.weights:
@@ -69,7 +76,7 @@ class Combiner:
 
     def _picture(self, soft: Mapping[str, Masks]) -> Masks:
         scheme, options = self.scheme, self.fusion.options
-        found = scheme(_sums(scheme, soft) if scheme.part else Answers(soft, self.statistic), **options)
+        found = scheme(_sums(scheme, soft) if scheme.part else Answers(soft, self.told), **options)
         pseudo = weighted_mean(soft, found) if isinstance(found, Mapping) else found
         shape = soft[self.sites[0]].shape
         if getattr(pseudo, "dtype", None) != np.uint8 or pseudo.shape != shape:

@@ -33,7 +33,10 @@ class Stored(Protocol):
 
 @dataclass(frozen=True)
 class Answers:
-    """A few pictures as the sites answered them, for a scheme that needs `site_masks`. Sites come in the order of their names."""
+    """A few pictures as the sites answered them, for a scheme that needs `site_masks`. Sites come in the order of their names.
+
+    `statistic`: the number of every site that the scheme declares, or what its `first` has found.
+    """
 
     masks: Mapping[str, Masks]
     statistic: Mapping[str, float] = field(default_factory=dict)
@@ -68,6 +71,7 @@ class Scheme:
     soft: bool
     statistic: Statistic | None
     annotated: bool
+    first: Callable[[Whole], Mapping[str, float]] | None = None
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self.function(*arguments, **options)
@@ -91,6 +95,7 @@ def weighting(
     soft: bool = False,
     statistic: Statistic | None = None,
     annotated: bool = False,
+    first: Callable[[Whole], Mapping[str, float]] | None = None,
 ) -> Callable[[Callable[..., Any]], Scheme]:
     """Declare a function as a combining scheme. Its keyword-only parameters are the scheme's options.
 
@@ -105,6 +110,8 @@ def weighting(
         soft: refuses binary teachers.
         statistic: a number of every site: its training pictures, its validation Dice, or the weight that the study gives it.
         annotated: needs the sites' answers to an annotated set (`fusion.annotated`).
+        first: looks through the run's answers once, before any picture: a number of every site, which each picture's
+            `Answers.statistic` then holds.
 
     Raises:
         StudyError: the declaration contradicts itself.
@@ -115,4 +122,8 @@ def weighting(
         )
     if annotated and (needs, over) != ("site_masks", "run"):
         raise StudyError('annotated = True goes with needs = "site_masks" and over = "run"; mend @weighting')
-    return lambda function: Scheme(function, needs, over, part, soft, statistic, annotated)
+    if first and ((needs, over) != ("site_masks", "picture") or statistic):
+        raise StudyError(
+            'a weighting with first has needs = "site_masks", over = "picture" and no statistic; mend @weighting'
+        )
+    return lambda function: Scheme(function, needs, over, part, soft, statistic, annotated, first)

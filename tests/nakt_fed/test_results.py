@@ -43,6 +43,7 @@ def test_top_level(results: dict[str, Any]) -> None:
         "at_sites",
         "set_aside",
         "answered",
+        "suspects",
         "filter",
         "fedavg_bytes",
         "overlaps",

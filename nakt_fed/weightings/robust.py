@@ -1,4 +1,4 @@
-"""Which sites agree with a majority of the others, over a run and on one picture; the evidence against those that do not.
+"""Weights by agreement with a majority of the other sites, over a run and on each picture; the evidence against a site.
 
 The premise is that fewer than half of the sites are bad (at most ⌊(K−1)/2⌋ of K). Then every honest site has at least
 m = ⌊K/2⌋ honest others, and a bad one has at most m − 1 fellows: the m-th best agreement with another site is always one
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nakt_fed.filtering import PAPER_SIZE
+from nakt_fed.weightings.scheme import Answers, Masks, Whole, weighting
 
-Masks = NDArray[np.uint8]
 Real = NDArray[np.float64]
 QUARANTINE, DOUBT = 0.5, 0.75
 """Of the usual agreement: below the first a site counts nothing, from the second on fully, in between in proportion."""
@@ -143,3 +143,22 @@ def heard(masks: Sequence[Masks]) -> Real:
     agreement = majority((2 * found + little) / (spread[:, None] + spread + little))
     usual = float(np.median(agreement))
     return ramp(agreement / usual, OUTVOTED, HEARD) if usual >= LEAST else np.ones(len(masks))
+
+
+def trusted(run: Whole) -> dict[str, float]:
+    """What every site counts over the run, 0 (quarantined) to 1."""
+    assert run.stored is not None
+    return trust_of(run.sites, run.stored.chunks()).weights
+
+
+@weighting(needs="site_masks", first=trusted)
+def robust(x: Answers) -> dict[str, Real]:
+    """Sites that no majority agrees with count nothing, over the run or on single pictures; the others' answers are averaged.
+
+    The premise and both thresholds stand at the top of this file; what it does under planted faults in docs/weighting.md.
+    """
+    names = [site for site in x.masks if x.statistic[site] > 0]
+    pictures = range(len(x.masks[names[0]]))
+    rows = np.array([heard([x.masks[site][i] for site in names]) for i in pictures]).T
+    weights = {site: x.statistic[site] * row for site, row in zip(names, rows, strict=True)}
+    return {site: weights.get(site, np.zeros(len(pictures))) for site in x.masks}

@@ -1,6 +1,8 @@
 """Who agrees with a majority: by hand, against NumPy, and with planted faults and attacks."""
 
+from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nakt_fed.attacks import ATTACKS
-from nakt_fed.trust import Agreement, Trust, heard, majority, ramp, trust_of
-from tests.nakt_fed.crowd import crowd, lesions
+from nakt_fed.errors import StudyError
+from nakt_fed.study import FusionSpec
+from nakt_fed.weightings.bound import Combiner
+from nakt_fed.weightings.robust import Agreement, Trust, heard, majority, ramp, trust_of, trusted
+from nakt_fed.weightings.scheme import weighting
+from tests.nakt_fed.crowd import crowd, lesions, points
 
 HARMLESS = {"shifted", "overconfident"}
 """They still see the lesions; uniform loses little by them."""
@@ -111,3 +117,56 @@ def test_a_speck_decides_nothing() -> None:
     speck = np.zeros((48, 48), np.uint8)
     speck[3, 4] = 255
     assert heard([speck, np.zeros_like(speck), np.zeros_like(speck)]).tolist() == [1, 1, 1]
+
+
+def combined(name: str, soft: dict[str, np.ndarray]) -> np.ndarray:
+    """Pseudo masks of a scheme; the run's answers are the same pictures."""
+
+    class Kept:
+        def chunks(self) -> Iterator[dict[str, np.ndarray]]:
+            yield soft
+
+        def annotated(self) -> Iterator[Any]:
+            raise AssertionError("not needed")
+
+    cards = {site: {"binary": False} for site in soft}
+    return Combiner(FusionSpec(weighting=name), cards, Kept)(soft)
+
+
+@pytest.mark.parametrize("sites", [3, 5, 7])
+def test_without_a_bad_site_it_loses_next_to_nothing(sites: int) -> None:
+    soft = crowd(TRUTH, sites)
+    assert points(combined("robust", soft), TRUTH) >= points(combined("uniform", soft), TRUTH) - 0.5
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(("sites", "bad"), [(3, (0,)), (5, (2,)), (5, (1, 4)), (7, (0, 3, 5))])
+def test_it_is_as_good_as_the_honest_sites_alone(attack: str, sites: int, bad: tuple[int, ...]) -> None:
+    """Up to half a point; what is lost besides is the bad sites' own knowledge. With 5 sites that is 2 points at most."""
+    soft, clean = crowd(TRUTH, sites, attack, bad), points(combined("uniform", crowd(TRUTH, sites)), TRUTH)
+    good = {site: masks for site, masks in soft.items() if int(site[1:]) not in bad}
+    best, uniform, robust = (
+        points(combined(name, answers), TRUTH)
+        for name, answers in (("uniform", good), ("uniform", soft), ("robust", soft))
+    )
+    assert robust >= min(best, uniform) - 0.5
+    if clean - uniform > 10:
+        assert robust >= best - 0.5
+        assert sites != 5 or clean - robust <= 2
+
+
+def test_a_site_that_is_bad_now_and_then_is_outvoted_there() -> None:
+    """Every third answer is blank: over the run it agrees, on these pictures it counts nothing."""
+    soft = crowd(TRUTH, 3)
+    soft["s1"][::3] = 0
+    found = trust_of(soft, [soft])
+    assert found.suspects() == {}
+    row = heard([soft[site][0] for site in soft])
+    assert row[[0, 2]].tolist() == [1, 1]
+    assert row[1] < 0.5
+    assert points(combined("robust", soft)[::3], TRUTH[::3]) > points(combined("uniform", soft)[::3], TRUTH[::3]) + 5
+
+
+def test_a_first_look_goes_only_with_masks_per_picture() -> None:
+    with pytest.raises(StudyError, match="a weighting with first has needs"):
+        weighting(needs="site_masks", over="run", first=trusted)

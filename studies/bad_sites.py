@@ -1,0 +1,165 @@
+"""What bad sites do to the pseudo masks, under every way of combining them (docs/weighting.md). No site is asked.
+
+    python studies/bad_sites.py RUN [RUN ...] --out FOLDER [--weightings uniform robust ...] [--attacks blank ...] [--at-most N]
+
+The stored answers of some sites, to the transferal pictures (without views) and to the test sets, are replaced by those of an
+attack; then the answers are combined and measured on the test sets. For 1 to ⌊(K−1)/2⌋ bad sites, every choice of them. Leaves
+cells.csv (a row per run, weighting, attack and choice of bad sites) and table.md (points lost against the same weighting
+without an attack: mean and worst over runs and choices). `honest` is the plain mean of the sites that are not bad.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nakt_fed.attacks import ATTACKS, attacked
+from nakt_fed.contributions.gather import originals
+from nakt_fed.metrics import dice
+from nakt_fed.replay.stored import StoredRun
+from nakt_fed.study import FusionSpec
+from nakt_fed.weightings import BUILT_IN
+from nakt_fed.weightings.bound import Combiner
+
+Masks = NDArray[np.uint8]
+Answers = dict[str, Masks]
+LEFT_OUT = {"fixed", "learned"}
+"""Weights by hand know the bad site, and weights that are learned here would be measured on what they have seen."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A run's answers in memory: per picture set every site's masks, and the truth of the test sets."""
+
+    run: StoredRun
+    shared: Answers
+    tests: dict[str, Answers]
+    truth: dict[str, NDArray[np.bool_]]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Held":
+        run = StoredRun(folder)
+        chunks = list(originals(run))
+        shared = {site: np.concatenate([chunk[site] for chunk in chunks]) for site in run.active}
+        tests = {name: {site: s.masks.all(site) for site in run.active} for name, s in run.tests.items()}
+        return cls(run, shared, tests, {name: s.truth > 127 for name, s in run.tests.items()})
+
+    def under(self, attack: str, bad: tuple[str, ...]) -> "Held":
+        """The same with these sites under an attack."""
+        seed = self.run.study.study.seed
+
+        def sent(name: str, answers: Answers) -> Answers:
+            ids = [f"{name} {row}" for row in range(len(next(iter(answers.values()))))]
+            return answers | {site: attacked(attack, answers[site], ids, seed) for site in bad}
+
+        tests = {name: sent(name, answers) for name, answers in self.tests.items()}
+        return Held(self.run, sent("transferal", self.shared), tests, self.truth)
+
+    def points(self, weighting: str, sites: tuple[str, ...]) -> float:
+        """Mean over the test sets of the pseudo masks' mean Dice, in %."""
+        cards = {site: self.run.cards[site] for site in sites}
+        combine = Combiner(FusionSpec(weighting=weighting), cards, lambda: _Kept({s: self.shared[s] for s in sites}))
+        scores = [
+            dice(combine({s: answers[s] for s in sites}) > 127, self.truth[name]).mean()
+            for name, answers in self.tests.items()
+        ]
+        return 100 * fmean(map(float, scores))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """`weightings.scheme.Stored` of one chunk."""
+
+    shared: Answers
+
+    def chunks(self) -> Iterator[Mapping[str, Masks]]:
+        yield self.shared
+
+    def annotated(self) -> Iterator[Any]:
+        raise AssertionError("no weighting here learns from annotated pictures")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Bad sites against every way of combining.")
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--weightings", nargs="+", default=[name for name in BUILT_IN if name not in LEFT_OUT])
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
+    parser.add_argument("--at-most", type=int, help="bad sites; ⌊(K−1)/2⌋ by default")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = [row for run in options.runs for row in cells(Held.of(run), options)]
+    with (options.out / "cells.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    (options.out / "table.md").write_text(markdown(rows), encoding="utf-8")
+    print(markdown(rows))
+
+
+def cells(held: Held, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Every weighting under every attack, every choice of bad sites."""
+    sites = tuple(held.run.active)
+    clean = {name: held.points(name, sites) for name in options.weightings}
+    honest = held.points("uniform", sites)
+    for name, value in clean.items():
+        yield _row(held, name, "", (), value, 0.0, clean["uniform"] - value if "uniform" in clean else 0.0)
+    for count in range(1, (options.at_most or (len(sites) - 1) // 2) + 1):
+        for bad in combinations(sites, count):
+            best = held.points("uniform", tuple(site for site in sites if site not in bad))
+            for attack in options.attacks:
+                attacked_run = held.under(attack, bad)
+                yield _row(held, "honest", attack, bad, best, honest - best)
+                for name in options.weightings:
+                    value = attacked_run.points(name, sites)
+                    yield _row(held, name, attack, bad, value, clean[name] - value)
+            print(f"{held.run.folder.name}: {', '.join(bad)}", flush=True)
+
+
+def _row(
+    held: Held, weighting: str, attack: str, bad: tuple[str, ...], value: float, lost: float, below: float = 0.0
+) -> dict[str, Any]:
+    return {
+        "run": held.run.folder.name,
+        "weighting": weighting,
+        "attack": attack,
+        "bad": len(bad),
+        "sites": " ".join(bad),
+        "dice": round(value, 3),
+        "lost": round(lost, 3),
+        "below_uniform": round(below, 3),
+    }
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Points lost, mean (worst), for each number of bad sites: a row per weighting, a column per attack."""
+    attacks = list(dict.fromkeys(row["attack"] for row in rows if row["attack"]))
+    names = list(dict.fromkeys(row["weighting"] for row in rows))
+    lines = []
+    for count in sorted({row["bad"] for row in rows} - {0}):
+        lines += [
+            f"\n{count} bad:\n",
+            f"| weighting | none | {' | '.join(attacks)} |",
+            "|---|" + "---:|" * (len(attacks) + 1),
+        ]
+        for name in names:
+            clean = [row["dice"] for row in rows if row["weighting"] == name and not row["attack"]]
+            found = [_lost(rows, name, attack, count) for attack in attacks]
+            lines.append(f"| {name} | {f'{fmean(clean):.1f}' if clean else ''} | {' | '.join(found)} |")
+    return "\n".join(lines)
+
+
+def _lost(rows: list[dict[str, Any]], weighting: str, attack: str, count: int) -> str:
+    values = [r["lost"] for r in rows if (r["weighting"], r["attack"], r["bad"]) == (weighting, attack, count)]
+    return f"{fmean(values):.1f} ({max(values):.1f})" if values else ""
+
+
+if __name__ == "__main__":
+    main()
