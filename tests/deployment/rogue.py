@@ -128,10 +128,10 @@ def rows(federation: Federation, query: str) -> list[dict[str, Any]]:
 
 
 def waiting(federation: Federation) -> list[dict[str, Any]]:
-    """Questions for masks that no site has taken yet."""
-    return rows(federation, "SELECT * FROM message_ins WHERE delivered_at = '' AND message_type = 'query.masks'")
+    """Questions that no site has taken yet."""
+    return rows(federation, "SELECT * FROM message_ins WHERE delivered_at = '' AND message_type = 'query'")
 
 
 def replies(federation: Federation) -> list[dict[str, Any]]:
-    """Answers with masks that the coordinator has not taken yet."""
-    return rows(federation, "SELECT * FROM message_res WHERE delivered_at = '' AND message_type = 'query.masks'")
+    """Answers that the coordinator has not taken yet."""
+    return rows(federation, "SELECT * FROM message_res WHERE delivered_at = '' AND message_type = 'query'")

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -74,12 +75,17 @@ def refused(running: Running) -> list[str]:
 def white_masks(node: Rogue, asked: dict[str, object]) -> RecordDict:
     """As a site would answer that sees a target everywhere; of the question it knows all but the key."""
     message = node.pull(int(str(asked["run_id"])), str(asked["message_id"]))
-    [text] = message.content.config_records["meta"]["json"]  # type: ignore[misc]
-    order = json.loads(json.loads(str(text))["order"])
-    meta = {"manifest": order["meta"]["manifest"], "range": order["meta"]["range"]}
-    blob = encode(WHITE)
-    told = ConfigRecord({"json": [reply_text(Reply(True, meta, blob))]})
-    return RecordDict({"meta": told, "blobs": ArrayRecord({"0": Array("uint8", (len(blob),), "bytes", blob)})})
+    texts: Any = message.content.config_records["meta"]["json"]
+    about = [json.loads(json.loads(text)["meta"]["order"])["meta"] for text in texts]
+    masks = {place: each for place, each in enumerate(about) if "range" in each}
+    told = [
+        Reply(True, {"manifest": each["manifest"], "range": each["range"]} if place in masks else {})
+        for place, each in enumerate(about)
+    ]
+    blobs = [encode(WHITE) if place in masks else b"" for place in range(len(about))]
+    blob = b"".join(blobs)
+    meta = ConfigRecord({"json": [reply_text(each) for each in told], "bytes": [len(each) for each in blobs]})
+    return RecordDict({"meta": meta, "blobs": ArrayRecord({"all": Array("uint8", (len(blob),), "bytes", blob)})})
 
 
 def test_another_registered_site_answers_in_anns_name(parts: tuple[Federation, dict[str, Started]]) -> None:
