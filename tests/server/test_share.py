@@ -173,3 +173,11 @@ def test_a_site_answers_until_it_is_enough(
     monkeypatch.setattr(sites.app, name, value)
     monkeypatch.setattr(sites.app, "answer", lambda request, context: next(rest))
     assert answers(list(chunks(4)), HERE) == replies[:count]
+
+
+def test_pictures_are_taken_even_when_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have crossed the link already."""
+    be_a_task()
+    monkeypatch.setattr(sites.app, "ENOUGH_SECONDS", -1.0)
+    monkeypatch.setattr(sites.app, "answer", lambda request, context: Reply(True))
+    assert len(answers([*chunks(3, size=9), Request("masks", {"chunk": 0})], HERE)) == 3
