@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from nakt_fed.codec import encode
-from nakt_fed.exchange import Exchange, Reply, Request
+from nakt_fed.exchange import Exchange, Reply, Request, in_turn
 from nakt_fed.run import Run
 from nakt_fed.student import StudentJob
 
@@ -49,8 +49,11 @@ class SyntheticSites:
                 if request is END:
                     del queues[name]
                 elif request:
-                    began = perf_counter()
-                    yield Exchange(name, request, self._answer(request), perf_counter() - began)
+                    yield from in_turn(request, partial(self._asked, name))
+
+    def _asked(self, name: str, request: Request) -> Exchange:
+        began = perf_counter()
+        return Exchange(name, request, self._answer(request), perf_counter() - began)
 
     def _answer(self, request: Request) -> Reply:
         meta: Mapping[str, Any] = request.meta

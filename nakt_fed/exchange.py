@@ -1,6 +1,6 @@
 """What crosses between coordinator and site: a request and its reply, and the protocol of whatever carries them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -11,7 +11,7 @@ Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate", "ap
 class Request:
     """One question to one site. `meta` holds JSON values; `blob` holds coded arrays; nothing is ever unpickled.
 
-    Behind one that is `followed` the next one is carried too, and answered after it: it needs what this one brings.
+    `then` is carried and answered behind this one, and needs what this one brings: where this one is refused, it is dropped.
 
     hello     who are you
     prepare   load the teacher, or train it on the private pictures first (simulation)
@@ -25,7 +25,7 @@ class Request:
     kind: Kind
     meta: dict[str, Any] = field(default_factory=dict)
     blob: bytes = b""
-    followed: bool = field(default=False, compare=False)
+    then: "Request | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,15 @@ class Exchange:
     request: Request
     reply: Reply
     seconds: float
+
+
+def in_turn(request: Request, ask: Callable[[Request], Exchange]) -> Iterator[Exchange]:
+    """Ask this request and then what is behind it, as every engine has to."""
+    left: Request | None = request
+    while left:
+        done = ask(left)
+        left = left.then if done.reply.ok else None
+        yield done
 
 
 class Sites(Protocol):

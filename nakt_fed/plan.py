@@ -25,24 +25,18 @@ class Plan:
         self.tries: Counter[Step] = Counter()
         self.flying: set[Step] = set()
         self._offered = False
-        self._follows: int | None = None
 
     @property
     def done(self) -> bool:
         """Nothing is left to ask, and nothing is on its way that could have to be asked again."""
         return self._offered and not (self.masks or self.pictures or self.flying)
 
-    def take(self) -> Step | None:
-        """What to ask next; None: nothing until an answer has come."""
-        step = self._next()
-        if step:
-            self.flying.add(step)
-        return step
-
-    @property
-    def followed(self) -> bool:
-        """Whether the next step has to be carried behind the one just taken, because it needs its pictures."""
-        return self._follows is not None
+    def take(self) -> list[Step]:
+        """What to ask next: a step, and the one to carry behind it, which needs what it brings. Empty: nothing until an answer
+        has come."""
+        steps = self._next()
+        self.flying.update(steps)
+        return steps
 
     def accepted(self, lacking: Iterable[int]) -> None:
         """The site lacks these chunks of originals. Where no masks are wanted, it is sent none."""
@@ -58,29 +52,33 @@ class Plan:
     def failed(self, step: Step) -> int:
         """The answer could not be used: ask again, after all else. Returns how often that has happened."""
         kind, chunk = step
-        self.flying.discard(step)
-        if chunk is not None:
-            (self.pictures if kind == "pictures" else self.masks).append(chunk)
-        if kind == "pictures" and self._follows == chunk:
-            self._follows = None
+        self._again(step)
+        if kind == "pictures":
+            self._again(("masks", chunk))  # was behind it, and is not answered
         self.tries[step] += 1
         return self.tries[step]
 
-    def _next(self) -> Step | None:
+    def _again(self, step: Step) -> None:
+        kind, chunk = step
+        if step in self.flying and chunk is not None:
+            (self.pictures if kind == "pictures" else self.masks).append(chunk)
+        self.flying.discard(step)
+
+    def _next(self) -> list[Step]:
         if not self._offered:
             self._offered = True
-            return OFFER
-        if self._follows is None and self.pictures:
+            return [OFFER]
+        if self.pictures:
             chunk = self.pictures.popleft()
-            self._follows = chunk if chunk in self.masks and self._only_originals(chunk) else None
-            return "pictures", chunk
-        ready, self._follows = self._follows, None
+            if chunk not in self.masks or not self._only_originals(chunk):
+                return [("pictures", chunk)]
+            self.masks.remove(chunk)
+            return [("pictures", chunk), ("masks", chunk)]
+        ready = next((chunk for chunk in self.masks if self._ready(chunk)), None)
         if ready is None:
-            ready = next((chunk for chunk in self.masks if self._ready(chunk)), None)
-        if ready is None:
-            return None
+            return []
         self.masks.remove(ready)
-        return "masks", ready
+        return [("masks", ready)]
 
     def _ready(self, chunk: int) -> bool:
         """Whether the site has said that it has what it needs to answer the masks of a chunk."""

@@ -1,6 +1,7 @@
 """The requests about a picture set, as a site is asked them."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,16 +26,16 @@ class Questions:
         self.near = near
         self._coded: OrderedDict[tuple[str, int], bytes] = OrderedDict()
 
-    def request(self, shared: SharedSet, step: Step, followed: bool = False) -> Request:
-        """The request of a step of the plan."""
-        kind, chunk = step
+    def request(self, shared: SharedSet, steps: Sequence[Step]) -> Request:
+        """The request of a step of the plan, with those behind it."""
+        (kind, chunk), then = steps[0], self.request(shared, steps[1:]) if len(steps) > 1 else None
         if chunk is None:
             about = {"set": shared.name, "chunk": shared.chunk}
             asked = {"manifest": shared.manifest.sha256, "pictures": len(shared.manifest)}
             return Request("offer", {**about, **asked}, shared.manifest.to_json().encode())
         about = {"set": shared.name, "manifest": shared.manifest.sha256, "chunk": chunk}
         if kind == "pictures":
-            return Request("pictures", about, self._pictures(shared, chunk), followed)
+            return Request("pictures", about, self._pictures(shared, chunk), then)
         start, near = chunk * shared.chunk, self.near if shared.name == "transferal" else 0
         stop = min(start + shared.chunk, len(shared.manifest))
         return Request("masks", {**about, "range": [start, stop], "near": near})

@@ -85,8 +85,8 @@ class Round:
     def _questions(self, name: str, plans: Iterable[Plan]) -> Iterator[Request | None]:
         for plan in plans:
             while not plan.done and name not in self.set_aside:
-                step = plan.take()
-                yield self.questions.request(plan.shared, step, plan.followed) if step else None
+                steps = plan.take()
+                yield self.questions.request(plan.shared, steps) if steps else None
 
     def _offered(self, plan: Plan, done: Exchange, meters: dict[tuple[str, str], SiteMeter]) -> None:
         shared, count = plan.shared, len(plan.shared.manifest)

@@ -26,7 +26,7 @@ from .stopped import obey_stop
 from .witness import Witnessed
 
 MESSAGE_SECONDS = 3600.0  # until Flower gives up a message; then the chunk is asked again
-MESSAGES = 3  # per site on their way: one is fetched, one is worked on, the reply to one is sent back
+MESSAGES = 4  # per site on their way: two are fetched, one is worked on, one waits
 SHARE = 8  # requests in a message: more, and one message alone would bring back all masks while the site waits
 FIND_SECONDS = 300.0  # a simulated site's first answer waits for Ray: 5 to 19 s on an idle machine
 

@@ -65,6 +65,14 @@ def _cut(data: bytes, sizes: object) -> list[bytes]:
     return [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
+def _to_ask(requests: list[Request], answered: list[tuple[Request, Reply]]) -> list[Request]:
+    """Those without an answer. What is behind another one comes with that; it is asked alone once that was answered well."""
+    well = {id(each): reply.ok for each, reply in answered}
+    first = {id(each.then): id(each) for each in requests if each.then}
+    alone = [each for each in requests if id(each) not in first or well.get(first[id(each)])]
+    return [each for each in alone if id(each) not in well]
+
+
 def unreachable(message: str) -> Reply:
     return Reply(False, {"reason": "unreachable", "message": message})
 
@@ -159,7 +167,7 @@ class FlowerSites:
             if self._presence.lost(done.site):
                 return [(each, replies[min(place, len(replies) - 1)]) for place, each in enumerate(done.requests)], []
         answered = [(each, reply) for each, reply, wait in zip(done.requests, replies, waits, strict=False) if not wait]
-        return answered, [each for place, each in enumerate(done.requests) if place >= len(waits) or waits[place]]
+        return answered, _to_ask(done.requests, answered)
 
     def _fill(self, site: str, line: Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
         """Send the site's next messages. What cannot be sent to a lost site is answered at once."""
@@ -177,7 +185,7 @@ class FlowerSites:
                 line.in_flight += 1
             else:
                 self._presence.failed(site, "unreachable")
-                line.back(requests)
+                line.back(_to_ask(requests, []))
 
     def _push(self, site: str, node: int, requests: list[Request]) -> str:
         """The message's id; empty when Flower does not know the node any more."""

@@ -34,16 +34,16 @@ class Line:
         return bool(self.again)
 
     def pack(self, share: int) -> list[Request]:
-        """The requests of the next message: at most `share`, of MESSAGE_BYTES. Those that bring nothing come last: what a site
-        does not get to is asked again, and should not be sent twice."""
+        """The requests of the next message: at most `share`, of MESSAGE_BYTES, and behind them those that they bring along. What a
+        site does not get to is asked again, and pictures should not travel twice, so masks come last."""
         packed: list[Request] = []
-        while (len(packed) < share or packed[-1].followed) and (request := self.take()) is not None:
+        while len(packed) < share and (request := self.take()) is not None:
             size = len(request.blob) + sum(len(other.blob) for other in packed)
-            if packed and size > MESSAGE_BYTES and not packed[-1].followed:
+            if packed and size > MESSAGE_BYTES:
                 self.again.appendleft(request)
                 break
             packed.append(request)
-        return sorted(packed, key=lambda each: not each.blob)
+        return sorted([*packed, *(each.then for each in packed if each.then)], key=lambda each: not each.blob)
 
     def back(self, requests: list[Request]) -> None:
         """Ask these before anything else."""

@@ -1,12 +1,13 @@
 """The in-process engine: the slow, plain runner that defines what is right. No Flower, no Ray, one process."""
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-from nakt_fed.exchange import Exchange, Request
+from nakt_fed.exchange import Exchange, Request, in_turn
 from nakt_fed.run import run_study
-from nakt_fed.service import open_service
+from nakt_fed.service import TeacherService, open_service
 from nakt_fed.student import train_student
 from nakt_fed.study import Study
 
@@ -26,9 +27,13 @@ class InProcess:
         for name, questions in requests.items():
             service = open_service(self.study, name, self.run)
             for request in filter(None, questions):
-                began = perf_counter()
-                reply = service.handle(request)
-                yield Exchange(name, request, reply, perf_counter() - began)
+                yield from in_turn(request, partial(_asked, name, service))
+
+
+def _asked(name: str, service: TeacherService, request: Request) -> Exchange:
+    began = perf_counter()
+    reply = service.handle(request)
+    return Exchange(name, request, reply, perf_counter() - began)
 
 
 def run_in_process(study: Study, run: Path) -> None:

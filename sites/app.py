@@ -50,13 +50,16 @@ def read(message: Message) -> list[Request]:
 
 
 def answers(requests: list[Request], context: Context) -> list[Reply]:
-    """One after the other, at least the first: until one is refused, or the message has enough answers."""
+    """One after the other, at least the first: until one is refused, or the message has enough answers. What brings pictures is
+    taken in any case: it would be sent again."""
     replies: list[Reply] = []
     end, size = time.monotonic() + ENOUGH_SECONDS, 0
     for request in requests:
+        if replies and not request.blob and (size > ENOUGH_BYTES or time.monotonic() > end):
+            break
         replies.append(answer(request, context))
         size += len(replies[-1].blob)
-        if not replies[-1].ok or size > ENOUGH_BYTES or time.monotonic() > end:
+        if not replies[-1].ok:
             break
     return replies
 

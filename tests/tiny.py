@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nakt_fed.data.synthetic import synthetic_set, write_folder
-from nakt_fed.exchange import Exchange, Reply, Request
+from nakt_fed.exchange import Exchange, Reply, Request, in_turn
 from nakt_fed.service import TeacherService
 from nakt_fed.study import Study
 from nakt_fed.study_file import parse_study
@@ -116,7 +117,7 @@ class Hospitals:
         if self.dice is None and self.late is None:
             for name, questions in requests.items():
                 for request in filter(None, questions):
-                    yield self._answer(name, request)
+                    yield from in_turn(request, partial(self._answer, name))
             return
         yield from self._mixed({name: iter(questions) for name, questions in requests.items()})
 
@@ -125,15 +126,14 @@ class Hospitals:
         while waiting:
             names = [name for name in waiting if name != self.late] or list(waiting)
             taken = {name: _first(waiting[name], 3) for name in names}
-            flying = [(name, together) for name in names for together in _bundles(taken[name])]
+            flying = [(name, request) for name in names for request in taken[name] if request]
             for name in names:
                 if not taken[name]:
                     del waiting[name]
             if self.dice:
                 self.dice.shuffle(flying)
-            for name, together in flying:
-                for request in together:
-                    yield self._answer(name, request)
+            for name, request in flying:
+                yield from in_turn(request, partial(self._answer, name))
 
     def _answer(self, name: str, request: Request) -> Exchange:
         self.asked.append((name, request))
@@ -141,23 +141,7 @@ class Hospitals:
 
 
 def _first(questions: Iterator[Request | None], count: int) -> list[Request | None]:
-    taken: list[Request | None] = []
-    for request in questions:
-        taken.append(request)
-        if len(taken) >= count and not (request and request.followed):
-            break
-    return taken
-
-
-def _bundles(requests: list[Request | None]) -> list[list[Request]]:
-    """Those that are carried together."""
-    bundles: list[list[Request]] = []
-    for request in filter(None, requests):
-        if bundles and bundles[-1][-1].followed:
-            bundles[-1].append(request)
-        else:
-            bundles.append([request])
-    return bundles
+    return [request for _, request in zip(range(count), questions, strict=False)]
 
 
 def hospitals(study: Study, run: Path, teachers: Mapping[str, Answer] | None = None, **behaviour: Any) -> Hospitals:

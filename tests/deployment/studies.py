@@ -15,7 +15,7 @@ RAW: dict[str, Any] = {
     "study": {"name": "tiny", "seed": 3, "image_size": SIZE},
     "transferal": {"views": 0},
     "filter": {"max_entropy": 8.0, "min_target_pixels": 0, "min_kept": 2},
-    "round": {"chunk_mb": megabytes(2), "in_flight": 2},
+    "round": {"chunk_mb": megabytes(2), "in_flight": 4},
     "student": {"network": "unet", "width": WIDTH, "epochs": 1, "batch_size": 4},
     "resources": {"site_threads": 1, "student_threads": 1, "sites_at_once": 1},
 }

@@ -76,20 +76,49 @@ def test_a_message_takes_pictures_out_and_asks_for_masks_behind_them() -> None:
     ]
 
 
-def test_what_belongs_together_is_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message gets larger for that, by what brings nothing."""
+def both(number: int) -> Request:
+    return Request("pictures", {"chunk": number}, b"four", Request("masks", {"chunk": number}))
+
+
+def asked_kinds(grid: FakeGrid) -> list[str]:
+    """Per message, such as "p0 p1 m0 m1"."""
+    return [" ".join(f"{each.kind[0]}{each.meta['chunk']}" for each in read(message)) for message in grid.pushed]
+
+
+def test_masks_are_asked_behind_the_pictures_of_the_same_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = FakeGrid({1: site()})
+    done = asked(grid, map(both, range(3)), share=2)
+    assert asked_kinds(grid) == ["p0 p1 m0 m1", "p2 m2"]
+    assert [(each.request.kind[0], each.request.meta["chunk"]) for each in done[:4]] == [
+        ("p", 0), ("p", 1), ("m", 0), ("m", 1),
+    ]  # fmt: skip
     monkeypatch.setattr(line, "MESSAGE_BYTES", 7)
-
-    def both(number: int) -> list[Request]:
-        return [Request("pictures", {"chunk": number}, b"four", followed=True), Request("masks", {"chunk": number})]
-
     grid = FakeGrid({1: site()})
-    asked(grid, iter([*both(0), *both(1), *both(2)]), share=3)
-    assert shares(grid) == [[0, 0], [1, 1], [2, 2]]
-    grid = FakeGrid({1: site()})
-    monkeypatch.setattr(line, "MESSAGE_BYTES", 99)
-    asked(grid, iter([*both(0), *both(1), *both(2)]), share=3)
-    assert shares(grid) == [[0, 1, 0, 1], [2, 2]]
+    asked(grid, map(both, range(3)), share=2)
+    assert asked_kinds(grid) == ["p0 m0", "p1 m1", "p2 m2"]
+
+
+def test_masks_that_a_site_did_not_get_to_are_asked_without_their_pictures() -> None:
+    grid = FakeGrid({1: site(enough=[3, 1])})
+    asked(grid, map(both, range(2)), share=4)
+    assert asked_kinds(grid) == ["p0 p1 m0 m1", "m1"]
+    grid = FakeGrid({1: site(enough=[1])})
+    asked(grid, map(both, range(2)), share=4)
+    assert asked_kinds(grid) == ["p0 p1 m0 m1", "p1 m0 m1"]
+
+
+def test_where_pictures_are_refused_their_masks_are_dropped() -> None:
+    """Who asked for both asks for both again."""
+    refused = iter([[Reply(False, {"reason": "bad_data"})]])
+
+    def node(message: Message) -> Message:
+        replies = next(refused, None) or [Reply(True, each.meta, each.blob) for each in read(message)]
+        return Message(content(replies), reply_to=message)
+
+    grid = FakeGrid({1: node})
+    done = asked(grid, map(both, range(2)), share=4)
+    assert asked_kinds(grid) == ["p0 p1 m0 m1", "p1 m1"]
+    assert [each.reply.ok for each in done] == [False, True, True]
 
 
 def test_what_a_site_did_not_get_to_is_asked_next() -> None:
@@ -144,3 +173,11 @@ def test_a_site_answers_until_it_is_enough(
     monkeypatch.setattr(sites.app, name, value)
     monkeypatch.setattr(sites.app, "answer", lambda request, context: next(rest))
     assert answers(list(chunks(4)), HERE) == replies[:count]
+
+
+def test_pictures_are_taken_even_when_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have crossed the link already."""
+    be_a_task()
+    monkeypatch.setattr(sites.app, "ENOUGH_SECONDS", -1.0)
+    monkeypatch.setattr(sites.app, "answer", lambda request, context: Reply(True))
+    assert len(answers([*chunks(3, size=9), Request("masks", {"chunk": 0})], HERE)) == 3
