@@ -21,11 +21,15 @@ def row_of(setting: Setting, result: Mapping[str, Any], seconds: float) -> Row:
 def write_rows(rows: Sequence[Row], folder: Path) -> list[Path]:
     """masks.json (Dice of the pseudo masks) and students.json, of what there is, and rows.csv with the means of both.
 
-    They are two lists because they answer different questions: `nakt compare` compares all rows of a list.
+    They are two lists because they answer different questions: `nakt compare` compares all rows of a list. The filter does not
+    touch the masks of test pictures, so masks.json has each weighting once.
     """
-    masks = [row for row in rows if row["settings"]["student"] == "none"]
+    masks: dict[str, Row] = {}
+    for row in rows:
+        if row["settings"]["student"] == "none":
+            masks.setdefault(row["settings"]["weighting"], {**row, "cell": row["settings"]["weighting"]})
     students = [row for row in rows if row["settings"]["student"] != "none"]
-    lists = {"masks.json": masks, "students.json": students}
+    lists = {"masks.json": list(masks.values()), "students.json": students}
     files = [folder / name for name, part in lists.items() if part]
     for path in files:
         _whole(path, json.dumps(lists[path.name], indent=1, ensure_ascii=False))

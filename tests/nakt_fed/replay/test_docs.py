@@ -52,7 +52,7 @@ def test_the_example_of_a_sweep(tmp_path: Path) -> None:
     [text] = blocks("toml")
     (tmp_path / "sweep.toml").write_text(text)
     cells = list(settings_of(load_sweep(tmp_path / "sweep.toml"), whole_study(tmp_path)))
-    assert len(cells) == 4 * 2 * (1 + 2)
+    assert len(cells) == 3 * 2 * (1 + 2)
 
 
 def test_the_students_that_are_told_of_in_the_results(tmp_path: Path) -> None:
