@@ -6,13 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from nakt_fed.annotation import Annotation
-from nakt_fed.answered import sites_of_chunks
 from nakt_fed.checkpoint import is_saved, load_checkpoint
 from nakt_fed.data.folders import PictureSet, load_annotated
 from nakt_fed.data.split import split
 from nakt_fed.filtering import Verdict, judge_again, read_filter, scaled_alpha
-from nakt_fed.fusion import fuse
 from nakt_fed.metrics import dice, summary
 from nakt_fed.paper.scale import FEW
 from nakt_fed.predict import soft_masks
@@ -26,10 +23,11 @@ from nakt_fed.study import SiteSpec, Study, TeacherSpec
 from nakt_fed.study_file import parse_study
 from nakt_fed.teacher import train_teacher
 from nakt_fed.transferal import SharedSet
+from nakt_fed.weightings.bound import Combiner
 from simulation.cells import Made, Task
 from simulation.oracle import InProcess
 
-TEACHER, STUDENT, ALL, KEPT = "teacher.safetensors", "student.safetensors", "all.zarr", "kept.zarr"
+TEACHER, STUDENT, ALL, KEPT = "teacher.safetensors", "student.safetensors", "pseudo.zarr", "kept.zarr"
 COPIED = 256
 """Pictures in memory at a time."""
 
@@ -54,22 +52,18 @@ def teacher(task: Task) -> dict[str, Any]:
 
 
 def masks(task: Task) -> dict[str, Any]:
-    """Algorithm 1, lines 1 to 4: the teachers are asked once; all.zarr, and N and E of every pseudo mask."""
+    """Algorithm 1, lines 1 to 4: the teachers are asked once; pseudo.zarr, and N and E of every pseudo mask."""
     study = _mask_study(task)
     run = Run(study, task.place, InProcess(study, task.place), train_student)
     run.predict()
-    sites = sites_of_chunks(run.transferal.masks, run.counted, study.fusion, run.cards)
-    annotation = Annotation(study, task.place, run.transferal, sites)
-    annotation.annotate()
-    annotation.collect(str(task.place / ALL))
-    weights = run.weights(run.round.active)
-    dice = {name: _ensemble(shared, weights) for name, shared in run.tests.items()}
+    run.fuse_and_filter()
+    dice = {name: _ensemble(shared, run.combiners.of(run.round.active)) for name, shared in run.tests.items()}
     verdicts = read_filter(task.place / "filter.csv")
     return {"dice": dice, "pictures": len(verdicts), "numbers": [[each.id, each.N, each.E] for each in verdicts]}
 
 
-def _ensemble(shared: SharedSet, weights: dict[str, int]) -> dict[str, Any]:
-    fused = fuse({site: shared.masks.all(site) for site in weights}, weights)
+def _ensemble(shared: SharedSet, combine: Combiner) -> dict[str, Any]:
+    fused = combine({site: shared.masks.all(site) for site in combine.sites})
     return _score(fused, shared.truth, shared.manifest.ids)
 
 
