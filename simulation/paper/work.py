@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from nakt_fed.annotation import Annotation
-from nakt_fed.answered import sites_of_chunks
 from nakt_fed.checkpoint import is_saved, load_checkpoint
 from nakt_fed.data.folders import PictureSet, load_annotated
 from nakt_fed.data.split import split
@@ -29,7 +27,7 @@ from nakt_fed.weightings.bound import Combiner
 from simulation.cells import Made, Task
 from simulation.oracle import InProcess
 
-TEACHER, STUDENT, ALL, KEPT = "teacher.safetensors", "student.safetensors", "all.zarr", "kept.zarr"
+TEACHER, STUDENT, ALL, KEPT = "teacher.safetensors", "student.safetensors", "pseudo.zarr", "kept.zarr"
 COPIED = 256
 """Pictures in memory at a time."""
 
@@ -54,16 +52,12 @@ def teacher(task: Task) -> dict[str, Any]:
 
 
 def masks(task: Task) -> dict[str, Any]:
-    """Algorithm 1, lines 1 to 4: the teachers are asked once; all.zarr, and N and E of every pseudo mask."""
+    """Algorithm 1, lines 1 to 4: the teachers are asked once; pseudo.zarr, and N and E of every pseudo mask."""
     study = _mask_study(task)
     run = Run(study, task.place, InProcess(study, task.place), train_student)
     run.predict()
-    sites = sites_of_chunks(run.transferal.masks, run.counted, run.combiners)
-    annotation = Annotation(study, task.place, run.transferal, sites)
-    annotation.annotate()
-    annotation.collect(str(task.place / ALL))
-    combine = run.combiners.of(run.round.active)
-    dice = {name: _ensemble(shared, combine) for name, shared in run.tests.items()}
+    run.fuse_and_filter()
+    dice = {name: _ensemble(shared, run.combiners.of(run.round.active)) for name, shared in run.tests.items()}
     verdicts = read_filter(task.place / "filter.csv")
     return {"dice": dice, "pictures": len(verdicts), "numbers": [[each.id, each.N, each.E] for each in verdicts]}
 

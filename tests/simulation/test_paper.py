@@ -153,6 +153,10 @@ def test_whole_protocol_on_replicas(sets: PaperSets, folder: Path) -> None:
     assert [path.name for path in write_table(tuned, folder)] == ["table5.md", "table5.csv"]
     counts = TABLES["table7"](maker)
     assert ("Thyroid Nodule", ["10 (3830)", "10 (2790)", "100 (73)"]) in counts.rows
+    make_here([each.several()[2]], folder)
+    several = TABLES["table6"](maker)
+    assert all(not str(entry).startswith("–") for _, entries in several.rows for entry in entries)
+    assert sum("the student beats" in note for note in several.notes) == 2  # a test set each, one seed
     for name, draw in FIGURES.items():
         drawn = draw(maker, folder / f"{name}.html")
         assert (drawn is None) == (name == "figure1" and few.transferal()[-1] == "baheya")
