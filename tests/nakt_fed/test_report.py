@@ -300,6 +300,7 @@ def test_a_notebook_keeps_its_matplotlib_settings(finished: Path) -> None:
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_stays_small_with_noise_at_full_size(tmp_path: Path) -> None:
     """Masks of pure noise have the longest outlines there can be."""
     run = build_run(tmp_path, replace(SMALL, size=384, tests=("a", "b", "c")))

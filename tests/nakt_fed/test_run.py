@@ -126,6 +126,7 @@ FILES = {"manifest.json", "filter.csv", "results.json", "last.pt", "best.pt"} | 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("plain_report")
 def test_killed_at_every_moment_it_ends_as_if_undisturbed(
     folders: Path, whole: Path, tmp_path: Path, forget: Callable[[], None]

@@ -64,6 +64,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_left_and_the_result_is_that_of_a_run_without_it(
     study: Study, finished: Path, tmp_path: Path, plain_report: None
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_proof_is_completed_once(finished: Path, tmp_path: Path) -> None:
     assert (folder / "withdrawals" / "bob.json").read_text() == first
 
 
+@pytest.mark.slow
 def test_the_command_asks_deletes_and_trains_again(
     folders: Path, tmp_path: Path, plain_report: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

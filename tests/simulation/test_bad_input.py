@@ -19,7 +19,7 @@ from tests.command import Outcome, nakt, resume, run, study_file, write_teachers
 from tests.disk import small_disk
 
 Change = Callable[[dict[str, Any]], object]
-pytestmark = pytest.mark.usefixtures("plain_report")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_report")]
 
 NETWORKS = """
 import torch

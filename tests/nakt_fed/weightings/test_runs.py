@@ -13,7 +13,7 @@ from nakt_fed.store import open_group
 from nakt_fed.student import StudentJob, train_student
 from tests.tiny import hospitals, tiny_study
 
-pytestmark = pytest.mark.usefixtures("plain_report")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_report")]
 
 
 def one_epoch(job: StudentJob) -> None:
