@@ -3,10 +3,10 @@
 The link is a TCP proxy between SuperNode and SuperLink: bytes leave it at the link's rate and arrive DELAY later, a new
 connection waits for one round trip. It does not lose packets, and has no slow start.
 
-Busy: seconds in which the link carried bytes at its rate ÷ seconds. In the first round the sites have none of the pictures:
-they go out, and masks come back behind them; from the answered offer to the last answer about pictures, and to the last
-masks, where a direction counts while any bytes are left for it. In the second round, by another coordinator's run, the
-sites have the pictures and no answer, so only masks cross. Start-up (processes, teacher, offer) is outside.
+Busy: seconds in which the link carried bytes at its rate ÷ seconds, from the answered offer. In the first round the sites
+have none of the pictures: these go out, until 99 of 100 bytes have crossed; masks come back meanwhile, until the last are
+there, where the time counts in which either direction carried bytes. In the second round, another run, the sites have
+the pictures and no answer, so only masks cross, until the last are there. Start-up (processes, teacher, offer) is outside.
 """
 
 import argparse
@@ -52,6 +52,15 @@ class Direction:
         """Share of the time that it carried bytes."""
         bits = 8 * sum(size for moment, size in self.carried if begin < moment <= end)
         return bits / (MBIT * 1e6) / (end - begin)
+
+    def crossed(self, begin: float, end: float) -> float:
+        """When 99 of 100 bytes of this time had left it; what comes behind are Flower's looks for messages."""
+        carried = [(moment, size) for moment, size in self.carried if begin < moment <= end]
+        left = 0.01 * sum(size for _, size in carried)
+        while left >= 0:
+            moment, size = carried.pop()
+            left -= size
+        return moment
 
     def spans(self, begin: float, end: float) -> list[tuple[float, float]]:
         """When it carried bytes."""
@@ -128,14 +137,11 @@ class Behind(Between):
         raw["coordinator"]["address"] = f"127.0.0.1:{self.link.port}"
 
 
-def phases(run: Path) -> tuple[float, float, float]:
-    """The moments of the last answers about the offer, pictures (there may be none) and masks."""
+def phases(run: Path) -> tuple[float, float]:
+    """The moments of the last answers to the offer and about masks."""
     lines = Ledger(run / "ledger.jsonl").lines()
-    offer, pictures, masks = (
-        max((_moment(line) for line in lines if line["kind"] == kind), default=0.0)
-        for kind in ("offer", "pictures", "masks")
-    )
-    return offer, pictures, masks
+    offer, masks = (max(_moment(line) for line in lines if line["kind"] == kind) for kind in ("offer", "masks"))
+    return offer, masks
 
 
 def _moment(line: dict[str, Any]) -> float:
@@ -153,13 +159,14 @@ def measure(sites: int = 1, count: int = 2000, size: int = 384, delay: float = D
         between.write()
         between.start_all()
         first = between.ours(0)
-        offer, pictures, masks = phases(first)
+        offer, masks = phases(first)
+        pictures = link.out.crossed(offer, masks)
         seconds_of_round(first, sites, count)
         for name in names(sites):
             shutil.rmtree(between.root / name / "state" / "cache")
         second = between.ours(0, again=True)
         seconds_of_round(second, sites, count)
-        begin, _, end = phases(second)
+        begin, end = phases(second)
     what = f"{sites} site, {count} pictures at {size}², {2000 * delay:.0f} ms there and back"
     either = _joined([*link.out.spans(offer, masks), *link.back.spans(offer, masks)]) / (masks - offer)
     return [
