@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from httpx import HTTPError  # what Flower's Grid raises
 
 import nakt_fed
 from nakt_fed.errors import NaktError, StudyError
@@ -50,9 +51,16 @@ def main(grid: Grid, context: Context) -> None:
         events.emit("error", message=str(error))
         raise
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
-        events.emit("error", message=f"{words}; this is a fault of nakt-fed, Flower's log has the rest")
+        events.emit("error", message=in_words(error))
         raise
+
+
+def in_words(error: Exception) -> str:
+    """What nobody expected: Flower's SuperLink fails, or a fault of ours."""
+    words = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, HTTPError):
+        return f"Flower's SuperLink failed ({words}); is its disk full? state/superlink.log in the kit tells why; then resume"
+    return f"{words}; this is a fault of nakt-fed, Flower's log has the rest"
 
 
 def run_on(grid: Grid, study: Study, run: Path) -> None:
