@@ -31,9 +31,7 @@ class Combiner:
     def __init__(self, fusion: FusionSpec, cards: Cards, stored: Callable[[], Stored] | None = None, seed: int = 0):
         self.scheme, self.fusion, self.seed = find(fusion.weighting), fusion, seed
         refuse_cards(self.scheme, fusion, cards)
-        self.sites = tuple(
-            sorted(cards)
-        )  # one order, whatever the caller's: float sums inside a scheme are then the same
+        self.sites = tuple(sorted(cards))  # in one order, sums of floats inside a scheme are the same
         self.statistic = statistic_of(self.scheme, fusion, cards)
         self._stored = stored
 

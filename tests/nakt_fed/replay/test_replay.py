@@ -89,6 +89,15 @@ def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:
         StoredRun(tmp_path)
 
 
+OWN = """
+import numpy as np
+from nakt_fed.weightings.scheme import Answers, weighting
+
+@weighting(needs="site_masks")
+def darkest(x: Answers):
+    return np.minimum.reduce(list(x.masks.values()))
+"""
+
 SWEEP = """
 weighting = ["uniform", { weighting = "era", options = { temperature = 1.0 } }]
 max_entropy = [8.0, BETA]
@@ -164,6 +173,17 @@ def test_a_change_of_anything_that_decides_is_another_cell(run: Path, tmp_path: 
     assert key(base) == key(base)
 
 
+def test_a_change_of_ones_own_code_is_another_cell(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sweep.toml").write_text('weighting = ["own_two:darkest"]\n')
+    keys = set()
+    for line in ("", "# mended\n"):
+        (tmp_path / "own_two.py").write_text(OWN + line)
+        [(cell, _)] = cells_of(StoredRun(run), load_sweep(tmp_path / "sweep.toml"))
+        keys.add(cell.key)
+    assert len(keys) == 2
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -192,16 +212,6 @@ def test_a_variant_takes_originals_views_and_kinds(run: Path) -> None:
     assert min(wanted(manifest, Variant(name="v", originals=False))) == manifest.originals
     kinds = [list(wanted(manifest, Variant(name="v", originals=False, kinds=(k,)))) for k in ("plain", "blend", "box")]
     assert sorted(itertools.chain(*kinds)) == list(range(manifest.originals, len(manifest)))
-
-
-OWN = """
-import numpy as np
-from nakt_fed.weightings.scheme import Answers, weighting
-
-@weighting(needs="site_masks")
-def darkest(x: Answers):
-    return np.minimum.reduce(list(x.masks.values()))
-"""
 
 
 @pytest.mark.slow

@@ -49,7 +49,8 @@ class Kept:
 
 def combined(name: str, soft: Mapping[str, Masks], whole: Mapping[str, Masks] | None = None) -> Masks:
     fusion = FusionSpec(weighting=name, weights={site: 1 + place for place, site in enumerate(NAMES)})
-    cards = {site: {"binary": False, "n_images": 5 + k, "validation_dice": 0.5} for k, site in enumerate(sorted(soft))}
+    told = {site: {"binary": False, "n_images": 5 + k, "validation_dice": 0.5} for k, site in enumerate(sorted(soft))}
+    cards = {site: told[site] for site in soft}
     return Combiner(fusion, cards, lambda: Kept(whole or soft))(soft)
 
 
@@ -134,6 +135,10 @@ def larger(x: Answers, *, power: float = 1.0):
 def floats(x: Answers):
     return sum(masks / 2 for masks in x.masks.values())
 
+@weighting(needs="site_masks")
+def first(x: Answers):
+    return next(iter(x.masks.values()))
+
 plain = len
 '''
 
@@ -149,6 +154,12 @@ def test_a_scheme_of_ones_own() -> None:
     """Means 10 and 30: (10 · 10 + 30 · 30) / 40 = 25."""
     soft = {"ann": np.full(SHAPE, 10, np.uint8), "bob": np.full(SHAPE, 30, np.uint8)}
     assert (combined("own_schemes:larger", soft) == 25).all()
+
+
+@pytest.mark.usefixtures("own")
+def test_sites_come_in_the_order_of_their_names() -> None:
+    soft = {"bob": np.full(SHAPE, 30, np.uint8), "ann": np.full(SHAPE, 10, np.uint8)}
+    assert (combined("own_schemes:first", soft) == 10).all()
 
 
 @pytest.mark.usefixtures("own")
