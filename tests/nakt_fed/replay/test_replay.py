@@ -156,6 +156,18 @@ def test_a_student_of_a_sweep_is_the_runs_own_student(run: Path, tmp_path: Path)
     ]
 
 
+def test_equal_steps_and_a_student_without_pictures(run: Path, tmp_path: Path) -> None:
+    """Half of the 14 pictures are originals: twice the epochs."""
+    text = 'weighting = ["uniform"]\nequal_steps = true\nstudent = [{ name = "v", epochs = 2, views = 0, originals = TRUE }]\n'
+    (tmp_path / "sweep.toml").write_text(text.replace("TRUE", "true"))
+    carried_out(cells_of(StoredRun(run), load_sweep(tmp_path / "sweep.toml")), tmp_path / "cells")
+    [history] = (tmp_path / "cells").glob("*/history.csv")
+    assert len(history.read_text().splitlines()) == 1 + 4
+    (tmp_path / "sweep.toml").write_text(text.replace("TRUE", "false"))
+    with pytest.raises(StudyError, match="'v' would learn from 0 pictures; give it originals or views"):
+        carried_out(cells_of(StoredRun(run), load_sweep(tmp_path / "sweep.toml")), tmp_path / "cells")
+
+
 def test_a_change_of_anything_that_decides_is_another_cell(run: Path, tmp_path: Path) -> None:
     def key(text: str) -> str:
         (tmp_path / "sweep.toml").write_text(text)
