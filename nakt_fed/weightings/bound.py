@@ -12,7 +12,7 @@ from nakt_fed.errors import StudyError
 from nakt_fed.fusion import fixed_point, fuse
 from nakt_fed.study import FusionSpec
 from nakt_fed.weightings import find
-from nakt_fed.weightings.mean import weighted_mean
+from nakt_fed.weightings.mean import refuse_missing, weighted_mean
 from nakt_fed.weightings.scheme import Answers, Masks, Scheme, Stored, Sums, Whole
 
 Cards = Mapping[str, Mapping[str, Any]]
@@ -42,7 +42,9 @@ class Combiner:
             return None
         stored = self._stored() if self._stored and self.scheme.needs == "site_masks" else None
         whole = Whole(self.sites, self.statistic, stored, self.seed)
-        return fixed_point(self.scheme(whole, **self.fusion.options))
+        found = self.scheme(whole, **self.fusion.options)
+        refuse_missing(found, self.sites)
+        return fixed_point({site: float(found[site]) for site in self.sites})
 
     @cached_property
     def told(self) -> Mapping[str, float]:

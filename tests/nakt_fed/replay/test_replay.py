@@ -69,6 +69,7 @@ def test_what_was_seen_is_not_measured(run: Path) -> None:
     [
         (["--weighting", "unifrm"], "did you mean 'uniform'?"),
         (["--weighting", "median", "--option", "trim=0.1"], "no such option"),
+        (["--weighting", "fixed", "--weight", "ann=1"], "needs a weight for each of ['ann', 'bob'], got ['ann']"),
         (["--weighting", "era", "--option", "temperature"], "write KEY=VALUE"),
         (["--weighting", "uniform", "--name", "../x"], "one folder's name"),
     ],

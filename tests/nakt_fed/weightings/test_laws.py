@@ -139,6 +139,14 @@ def floats(x: Answers):
 def first(x: Answers):
     return next(iter(x.masks.values()))
 
+@weighting(needs="site_masks")
+def broken(x: Answers):
+    return {site: 1 / 0 for site in x.masks}
+
+@weighting(needs="site_masks", over="run")
+def forgetful(run):
+    return {"ann": 1.0}
+
 plain = len
 '''
 
@@ -166,6 +174,19 @@ def test_sites_come_in_the_order_of_their_names() -> None:
 def test_a_scheme_that_gives_something_else_is_told() -> None:
     with pytest.raises(StudyError, match=r"gave float64 \(1, 3, 2\) .* return uint8 masks of their shape, or"):
         combined("own_schemes:floats", {"ann": np.zeros(SHAPE, np.uint8)})
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken", r"'own_schemes:broken' failed: ZeroDivisionError: division by zero \(own_schemes.py, line 20\)"),
+        ("forgetful", r"no weight for \['bob'\]; return one for every site"),
+    ],
+)
+def test_a_fault_in_ones_own_scheme_is_told(name: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        combined(f"own_schemes:{name}", dict.fromkeys(("ann", "bob"), np.zeros(SHAPE, np.uint8)))
 
 
 def study(folders: Path, **fusion: Any) -> Study:
