@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from nakt_fed.errors import StudyError
 from nakt_fed.recipe import Name, NetworkSpec, Part, Recipe, Share
 from nakt_fed.weightings import refuse_unknown
 
@@ -194,10 +195,7 @@ class Study(Part):
         _refuse_reserved(self.site_names)
         if self.min_sites > len(self.site):
             raise ValueError(f"round.min_sites is {self.min_sites}, but the study has {len(self.site)} sites; lower it")
-        if self.fusion.weighting == "fixed" and set(self.fusion.weights) != set(self.site_names):
-            raise ValueError(
-                f'fusion.weighting = "fixed" needs a weight for each of {self.site_names}, got {sorted(self.fusion.weights)}'
-            )
+        refuse_missing_weights(self.fusion, self.site_names)
         return self
 
 
@@ -216,6 +214,12 @@ class FederatedStudy(Study):
     """A study as the coordinator of a deployment knows it: sites by name."""
 
     site: list[RemoteSite] = Field(min_length=1)  # type: ignore[assignment]
+
+
+def refuse_missing_weights(fusion: FusionSpec, sites: list[str]) -> None:
+    """Raise StudyError when weights by hand are asked for, and not every site has one."""
+    if fusion.weighting == "fixed" and set(fusion.weights) != set(sites):
+        raise StudyError(f'fusion.weighting = "fixed" needs a weight for each of {sites}, got {sorted(fusion.weights)}')
 
 
 def _refuse_twins(what: str, names: list[str]) -> None:

@@ -62,7 +62,7 @@ def carry_out(run: StoredRun, cells: list[tuple[Cell, Setting]], sweep: Sweep, f
     print(mean_table(rows))
     for path in files:
         print(f"rows: {path}")
-    fused = {setting.name: made(folder, cell.needs["fused"].key).place for cell, setting in cells}
+    fused = {setting.told["weighting"]: made(folder, cell.needs["fused"].key).place for cell, setting in cells}
     for path in write_pages(run, rows, fused, folder):
         print(f"page: {path}")
 

@@ -49,6 +49,7 @@ def _lines(study: "Study", summary: "StudySummary") -> list[str]:
         f"transferal {many(summary.originals, 'picture')}{views}: {many(summary.pictures, 'answer')} from each site",
         f"bytes      per site about {size(summary.bytes_out)} of pictures out, "
         f"{size(summary.bytes_back)} of masks back (at 2 bits per pixel; measured: 1.1 to 3.2)",
+        f"weighting  {_weighting_words(study)}",
         f"filter     {_filter_words(study)}",
         f"student    {student.network}, {many(student.epochs, 'epoch')}, {many(student.workers, 'Ray Train worker')}",
     ]
@@ -60,6 +61,14 @@ def _site_line(site: "SiteSummary") -> str:
     trained = f"trained on {many(site.train, 'picture')}, {site.validation} for validation"
     test = f", {site.test} held out as test set" if site.test else ""
     return f"site       {site.name}: {site.network}, {'from its checkpoint' if site.checkpoint else trained}{test}"
+
+
+def _weighting_words(study: "Study") -> str:
+    from nakt_fed.weightings import find
+
+    needs = find(study.fusion.weighting).needs
+    what = "sums over the sites" if needs == "sums" else "each site's own masks"
+    return f"{study.fusion.weighting}, from {what}"
 
 
 def _filter_words(study: "Study") -> str:

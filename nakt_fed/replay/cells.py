@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from nakt_fed.checkpoint import is_saved, load_checkpoint
-from nakt_fed.filtering import demand_enough, read_filter
+from nakt_fed.errors import StudyError
+from nakt_fed.filtering import Verdict, demand_enough, read_filter
 from nakt_fed.predict import soft_masks
 from nakt_fed.replay.fuse import fuse_again
-from nakt_fed.replay.pictures import filtered, kept_rows, write_pseudo_set
+from nakt_fed.replay.pictures import filtered, write_pseudo_set
 from nakt_fed.replay.stored import Masks, StoredRun
 from nakt_fed.replay.sweep_file import Setting, Sweep, Variant
 from nakt_fed.store import open_group
@@ -76,8 +77,7 @@ def work(task: Task) -> dict[str, Any]:
     if task.what["make"] == "pseudo masks":
         fuse_again(run, FusionSpec.model_validate(task.what["fusion"]), task.place)
         return dict(json.loads((task.place / "fusion.json").read_text(encoding="utf-8")))
-    fused = task.needs["fused"]
-    spec = FilterSpec.model_validate(task.what["filter"])
+    fused, spec = task.needs["fused"], FilterSpec.model_validate(task.what["filter"])
     verdicts = filtered(read_filter(fused.place / "filter.csv"), spec, run.study.study.image_size)
     told = {"kept": sum(verdict.kept for verdict in verdicts)}
     if task.what["student"] is None:
@@ -85,16 +85,20 @@ def work(task: Task) -> dict[str, Any]:
     if spec.enabled:
         demand_enough(verdicts, spec)
     student = StudentSpec.model_validate(task.what["student"])
-    variant = Variant.model_validate({**task.what["variant"], "settings": {}})
-    leave_out = fused.result["fusion"]["annotated"]
+    stacks = open_group(fused.place / "masks.zarr")
     if not is_saved(task.place / "student.safetensors"):
-        pseudo: Any = open_group(fused.place / "masks.zarr")["pseudo"]
-        everything = len(kept_rows(run, verdicts, Variant(name="study")))
-        pictures = write_pseudo_set(run, pseudo, verdicts, variant, student.temperature, task.place / "pseudo.zarr")
-        many = everything / pictures if task.what["equal_steps"] else 1.0
-        _train(task, student, max(1, round(student.epochs * many)))
-    fused_tests: Any = open_group(fused.place / "masks.zarr")["tests"]
-    return {**told, **_student_dice(run, student, task, leave_out, fused_tests)}
+        _train(task, student, _epochs(run, task, student, stacks, verdicts))
+    return {**told, **_student_dice(run, student, task, fused.result["fusion"]["annotated"], stacks["tests"])}
+
+
+def _epochs(run: StoredRun, task: Task, student: StudentSpec, stacks: Any, verdicts: list[Verdict]) -> int:
+    """Leaves the student's pictures in pseudo.zarr; with `equal_steps` fewer pictures are seen more often."""
+    variant, place = Variant.model_validate({**task.what["variant"], "settings": {}}), task.place / "pseudo.zarr"
+    pictures = write_pseudo_set(run, stacks["pseudo"], verdicts, variant, student.temperature, place)
+    if pictures < 2:
+        raise StudyError(f"student {variant.name!r} would learn from {pictures} pictures; give it originals or views")
+    everything = sum(verdict.kept for verdict in verdicts)
+    return max(1, round(student.epochs * everything / pictures)) if task.what["equal_steps"] else student.epochs
 
 
 def _train(task: Task, student: StudentSpec, epochs: int) -> None:

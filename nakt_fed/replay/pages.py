@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nakt_fed.replay.rows import Row
+from nakt_fed.replay.rows import Row, lists_of
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.report.sweep_page import Shown, write_sweep
 from nakt_fed.statistics.leaderboard import leaderboard
@@ -22,13 +22,9 @@ def write_pages(run: StoredRun, rows: Sequence[Row], fused: Mapping[str, Path], 
     """masks/sweep.html and students/sweep.html in `folder`, of each kind of which there are two cells and test pictures.
 
     Args:
-        fused: cell -> folder with its fused masks (`fuse_again`).
+        fused: weighting, as the rows name it -> folder with its fused masks (`fuse_again`).
     """
-    kinds = {
-        "masks": [row for row in rows if row["settings"]["student"] == "none"],
-        "students": [row for row in rows if row["settings"]["student"] != "none"],
-    }
-    return [_page(run, kind, part, fused, folder) for kind, part in kinds.items() if _comparable(part)]
+    return [_page(run, kind, part, fused, folder) for kind, part in lists_of(rows).items() if _comparable(part)]
 
 
 def _comparable(rows: Sequence[Row]) -> bool:

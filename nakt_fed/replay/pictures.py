@@ -31,7 +31,7 @@ def write_pseudo_set(
     run: StoredRun, pseudo: "zarr.Array", verdicts: list[Verdict], variant: Variant, temperature: float, place: Path
 ) -> int:
     """The kept ones of the pictures that the variant wants, with their pseudo masks; returns how many."""
-    rows = kept_rows(run, verdicts, variant)
+    rows = [row for row in wanted(run.transferal.manifest, variant) if verdicts[row].kept]
     out = PseudoSet(place, run.study.study.image_size, BLOCK, [verdicts[row].id for row in rows])
     images = run.transferal.images
     for start in range(0, len(rows), BLOCK):
@@ -40,11 +40,6 @@ def write_pseudo_set(
         out.add(np.asarray(images.oindex[part]), sharpen(masks, temperature))
     out.close("replay")
     return len(rows)
-
-
-def kept_rows(run: StoredRun, verdicts: list[Verdict], variant: Variant) -> list[int]:
-    """The rows of the transferal set that the variant learns from."""
-    return [row for row in wanted(run.transferal.manifest, variant) if verdicts[row].kept]
 
 
 def wanted(manifest: Manifest, variant: Variant) -> Iterator[int]:

@@ -18,21 +18,25 @@ def row_of(setting: Setting, result: Mapping[str, Any], seconds: float) -> Row:
     return {**row, "kept": result["kept"], "agreement": result.get("agreement"), "seconds": seconds}
 
 
-def write_rows(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """masks.json (Dice of the pseudo masks) and students.json, of what there is, and rows.csv with the means of both.
+def lists_of(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows that are compared with each other: "masks" (Dice of the pseudo masks) and "students".
 
-    They are two lists because they answer different questions: `nakt compare` compares all rows of a list. The filter does not
-    touch the masks of test pictures, so masks.json has each weighting once.
+    The filter does not touch the masks of test pictures, so "masks" has each weighting once, as a cell of its name.
     """
     masks: dict[str, Row] = {}
     for row in rows:
         if row["settings"]["student"] == "none":
             masks.setdefault(row["settings"]["weighting"], {**row, "cell": row["settings"]["weighting"]})
     students = [row for row in rows if row["settings"]["student"] != "none"]
-    lists = {"masks.json": list(masks.values()), "students.json": students}
-    files = [folder / name for name, part in lists.items() if part]
+    return {"masks": list(masks.values()), "students": students}
+
+
+def write_rows(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """masks.json and students.json (`lists_of`), of what there is, and rows.csv with every cell."""
+    lists = lists_of(rows)
+    files = [folder / f"{name}.json" for name, part in lists.items() if part]
     for path in files:
-        _whole(path, json.dumps(lists[path.name], indent=1, ensure_ascii=False))
+        _whole(path, json.dumps(lists[path.stem], indent=1, ensure_ascii=False))
     return [*files, _csv(rows, folder / "rows.csv")] if rows else files
 
 

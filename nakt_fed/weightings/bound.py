@@ -12,7 +12,7 @@ from nakt_fed.errors import StudyError
 from nakt_fed.fusion import fixed_point, fuse
 from nakt_fed.study import FusionSpec
 from nakt_fed.weightings import find
-from nakt_fed.weightings.mean import weighted_mean
+from nakt_fed.weightings.mean import refuse_missing, weighted_mean
 from nakt_fed.weightings.scheme import Answers, Masks, Scheme, Stored, Sums, Whole
 
 Cards = Mapping[str, Mapping[str, Any]]
@@ -31,9 +31,7 @@ class Combiner:
     def __init__(self, fusion: FusionSpec, cards: Cards, stored: Callable[[], Stored] | None = None, seed: int = 0):
         self.scheme, self.fusion, self.seed = find(fusion.weighting), fusion, seed
         refuse_cards(self.scheme, fusion, cards)
-        self.sites = tuple(
-            sorted(cards)
-        )  # one order, whatever the caller's: float sums inside a scheme are then the same
+        self.sites = tuple(sorted(cards))  # in one order, sums of floats inside a scheme are the same
         self.statistic = statistic_of(self.scheme, fusion, cards)
         self._stored = stored
 
@@ -44,7 +42,9 @@ class Combiner:
             return None
         stored = self._stored() if self._stored and self.scheme.needs == "site_masks" else None
         whole = Whole(self.sites, self.statistic, stored, self.seed)
-        return fixed_point(self.scheme(whole, **self.fusion.options))
+        found = self.scheme(whole, **self.fusion.options)
+        refuse_missing(found, self.sites)
+        return fixed_point({site: float(found[site]) for site in self.sites})
 
     @cached_property
     def told(self) -> Mapping[str, float]:

@@ -4,7 +4,7 @@ import difflib
 import inspect
 
 from nakt_fed.errors import StudyError
-from nakt_fed.study import FederatedStudy, FusionSpec, Study
+from nakt_fed.study import FederatedStudy, FusionSpec, Study, refuse_missing_weights
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_binary
 from nakt_fed.weightings.scheme import Needs, Scheme
@@ -21,6 +21,7 @@ def refuse_combination(study: Study, arrives: Needs = "site_masks") -> None:
     """
     scheme, name = find(study.fusion.weighting), study.fusion.weighting
     refuse_options(scheme, study.fusion)
+    refuse_missing_weights(study.fusion, study.site_names)
     if arrives == "sums" and scheme.needs == "site_masks":
         raise StudyError(
             f'fusion.weighting = "{name}" looks at every site\'s own masks, but only sums over the sites arrive; '

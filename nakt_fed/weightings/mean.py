@@ -1,6 +1,6 @@
 """Σ w·q / Σ w for weights of a run, of a picture or of a pixel: the one form that all weights have."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ def weighted_mean(soft: Mapping[str, Masks], weights: Weights) -> Masks:
             of the picture's largest). Where all sites of a picture or a pixel have weight 0, they count alike.
 
     Raises:
-        StudyError: a weight is negative or not finite, has another shape, or numbers for the whole are all zero.
+        StudyError: a site has no weight, or one that is negative or not finite, has another shape, or numbers for the whole are all zero.
     """
+    refuse_missing(weights, soft)
     shape = next(iter(soft.values())).shape
     depth = max(np.ndim(weights[site]) for site in soft)
     if depth == 0:
@@ -33,6 +34,13 @@ def weighted_mean(soft: Mapping[str, Masks], weights: Weights) -> Masks:
         rows = range(shape[0])
         return np.concatenate([_picture({s: m[i : i + 1] for s, m in soft.items()}, full, i) for i in rows])
     return np.concatenate([_pixels(soft, full, i) for i in range(shape[0])])
+
+
+def refuse_missing(weights: Weights, sites: Iterable[str]) -> None:
+    """Raise StudyError unless every site has a weight."""
+    missing = [site for site in sites if site not in weights]
+    if missing:
+        raise StudyError(f"the weighting gave no weight for {missing}; return one for every site")
 
 
 def _full(site: str, weight: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:

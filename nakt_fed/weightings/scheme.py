@@ -2,6 +2,7 @@
 
 import hashlib
 import inspect
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nakt_fed.errors import StudyError
+from nakt_fed.errors import NaktError, StudyError
 
 Masks = NDArray[np.uint8]
 """(n, H, W), probability × 255."""
@@ -74,7 +75,13 @@ class Scheme:
     first: Callable[[Whole], Mapping[str, float]] | None = None
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self.function(*arguments, **options)
+        try:
+            return self.function(*arguments, **options)
+        except Exception as error:
+            own = not self.function.__module__.startswith("nakt_fed.")
+            if own and not isinstance(error, NaktError):
+                raise StudyError(_told(self.function, error)) from error
+            raise
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,6 +92,13 @@ class Scheme:
     def code_sha256(self) -> str:
         """Of the file that defines it: after a change of the code nothing fused before is taken for its result."""
         return hashlib.sha256(Path(inspect.getsourcefile(self.function) or __file__).read_bytes()).hexdigest()
+
+
+def _told(function: Callable[..., Any], error: Exception) -> str:
+    """A fault in a user's own code, as its author needs it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+    return f"weighting '{function.__module__}:{function.__name__}' failed: {what}; mend it there"
 
 
 def weighting(

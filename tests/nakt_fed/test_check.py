@@ -37,6 +37,7 @@ def test_check_prints_sites_pictures_bytes_and_time(place: Path) -> None:
     assert "transferal 7 pictures and 7 views of them: 14 answers from each site" in lines
     assert lines[4].startswith("bytes      per site about ")
     assert "kB of pictures out, 3.6 kB of masks back (at 2 bits per pixel" in lines[4]  # 14 · 32² · 2 / 8 = 3584
+    assert "weighting  uniform, from sums over the sites" in lines
     assert "filter     ≥ 0 target pixels at 384×384, entropy ≤ 8 bits; at least 2 pictures must remain" in lines
     assert "student    unet, 1 epoch, 1 Ray Train worker" in lines
     assert "fine-tune  on 4 annotated pictures" in lines

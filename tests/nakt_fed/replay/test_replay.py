@@ -69,6 +69,7 @@ def test_what_was_seen_is_not_measured(run: Path) -> None:
     [
         (["--weighting", "unifrm"], "did you mean 'uniform'?"),
         (["--weighting", "median", "--option", "trim=0.1"], "no such option"),
+        (["--weighting", "fixed", "--weight", "ann=1"], "needs a weight for each of ['ann', 'bob'], got ['ann']"),
         (["--weighting", "era", "--option", "temperature"], "write KEY=VALUE"),
         (["--weighting", "uniform", "--name", "../x"], "one folder's name"),
     ],
@@ -88,6 +89,15 @@ def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"sites have not answered everything in .*; go on with `nakt run"):
         StoredRun(tmp_path)
 
+
+OWN = """
+import numpy as np
+from nakt_fed.weightings.scheme import Answers, weighting
+
+@weighting(needs="site_masks")
+def darkest(x: Answers):
+    return np.minimum.reduce(list(x.masks.values()))
+"""
 
 SWEEP = """
 weighting = ["uniform", { weighting = "era", options = { temperature = 1.0 } }]
@@ -147,6 +157,18 @@ def test_a_student_of_a_sweep_is_the_runs_own_student(run: Path, tmp_path: Path)
     ]
 
 
+def test_equal_steps_and_a_student_without_pictures(run: Path, tmp_path: Path) -> None:
+    """Half of the 14 pictures are originals: twice the epochs."""
+    text = 'weighting = ["uniform"]\nequal_steps = true\nstudent = [{ name = "v", epochs = 2, views = 0, originals = TRUE }]\n'
+    (tmp_path / "sweep.toml").write_text(text.replace("TRUE", "true"))
+    carried_out(cells_of(StoredRun(run), load_sweep(tmp_path / "sweep.toml")), tmp_path / "cells")
+    [history] = (tmp_path / "cells").glob("*/history.csv")
+    assert len(history.read_text().splitlines()) == 1 + 4
+    (tmp_path / "sweep.toml").write_text(text.replace("TRUE", "false"))
+    with pytest.raises(StudyError, match="'v' would learn from 0 pictures; give it originals or views"):
+        carried_out(cells_of(StoredRun(run), load_sweep(tmp_path / "sweep.toml")), tmp_path / "cells")
+
+
 def test_a_change_of_anything_that_decides_is_another_cell(run: Path, tmp_path: Path) -> None:
     def key(text: str) -> str:
         (tmp_path / "sweep.toml").write_text(text)
@@ -162,6 +184,17 @@ def test_a_change_of_anything_that_decides_is_another_cell(run: Path, tmp_path: 
     ]
     assert len({key(text) for text in [base, *other]}) == 1 + len(other)
     assert key(base) == key(base)
+
+
+def test_a_change_of_ones_own_code_is_another_cell(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sweep.toml").write_text('weighting = ["own_two:darkest"]\n')
+    keys = set()
+    for line in ("", "# mended\n"):
+        (tmp_path / "own_two.py").write_text(OWN + line)
+        [(cell, _)] = cells_of(StoredRun(run), load_sweep(tmp_path / "sweep.toml"))
+        keys.add(cell.key)
+    assert len(keys) == 2
 
 
 @pytest.mark.parametrize(
@@ -192,16 +225,6 @@ def test_a_variant_takes_originals_views_and_kinds(run: Path) -> None:
     assert min(wanted(manifest, Variant(name="v", originals=False))) == manifest.originals
     kinds = [list(wanted(manifest, Variant(name="v", originals=False, kinds=(k,)))) for k in ("plain", "blend", "box")]
     assert sorted(itertools.chain(*kinds)) == list(range(manifest.originals, len(manifest)))
-
-
-OWN = """
-import numpy as np
-from nakt_fed.weightings.scheme import Answers, weighting
-
-@weighting(needs="site_masks")
-def darkest(x: Answers):
-    return np.minimum.reduce(list(x.masks.values()))
-"""
 
 
 @pytest.mark.slow

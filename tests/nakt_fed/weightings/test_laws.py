@@ -49,7 +49,8 @@ class Kept:
 
 def combined(name: str, soft: Mapping[str, Masks], whole: Mapping[str, Masks] | None = None) -> Masks:
     fusion = FusionSpec(weighting=name, weights={site: 1 + place for place, site in enumerate(NAMES)})
-    cards = {site: {"binary": False, "n_images": 5 + k, "validation_dice": 0.5} for k, site in enumerate(sorted(soft))}
+    told = {site: {"binary": False, "n_images": 5 + k, "validation_dice": 0.5} for k, site in enumerate(sorted(soft))}
+    cards = {site: told[site] for site in soft}
     return Combiner(fusion, cards, lambda: Kept(whole or soft))(soft)
 
 
@@ -134,6 +135,18 @@ def larger(x: Answers, *, power: float = 1.0):
 def floats(x: Answers):
     return sum(masks / 2 for masks in x.masks.values())
 
+@weighting(needs="site_masks")
+def first(x: Answers):
+    return next(iter(x.masks.values()))
+
+@weighting(needs="site_masks")
+def broken(x: Answers):
+    return {site: 1 / 0 for site in x.masks}
+
+@weighting(needs="site_masks", over="run")
+def forgetful(run):
+    return {"ann": 1.0}
+
 plain = len
 '''
 
@@ -152,9 +165,28 @@ def test_a_scheme_of_ones_own() -> None:
 
 
 @pytest.mark.usefixtures("own")
+def test_sites_come_in_the_order_of_their_names() -> None:
+    soft = {"bob": np.full(SHAPE, 30, np.uint8), "ann": np.full(SHAPE, 10, np.uint8)}
+    assert (combined("own_schemes:first", soft) == 10).all()
+
+
+@pytest.mark.usefixtures("own")
 def test_a_scheme_that_gives_something_else_is_told() -> None:
     with pytest.raises(StudyError, match=r"gave float64 \(1, 3, 2\) .* return uint8 masks of their shape, or"):
         combined("own_schemes:floats", {"ann": np.zeros(SHAPE, np.uint8)})
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken", r"'own_schemes:broken' failed: ZeroDivisionError: division by zero \(own_schemes.py, line 20\)"),
+        ("forgetful", r"no weight for \['bob'\]; return one for every site"),
+    ],
+)
+def test_a_fault_in_ones_own_scheme_is_told(name: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        combined(f"own_schemes:{name}", dict.fromkeys(("ann", "bob"), np.zeros(SHAPE, np.uint8)))
 
 
 def study(folders: Path, **fusion: Any) -> Study:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nakt_fed.errors import StudyError
+from nakt_fed.exchange import Reply, Request
 from nakt_fed.run import run_study
 from nakt_fed.store import open_group
 from nakt_fed.student import StudentJob, train_student
@@ -66,6 +67,20 @@ def test_another_weighting_fuses_again(folders: Path, tmp_path: Path) -> None:
     carry_out(folders, tmp_path / "run", weighting="majority")
     assert set(np.unique(stack(tmp_path / "run", "pseudo"))) <= {0, 255}
     assert not np.array_equal(stack(tmp_path / "run", "pseudo"), before)
+
+
+def test_a_site_that_does_not_tell_its_number_ends_the_run_before_a_picture_is_sent(
+    folders: Path, tmp_path: Path
+) -> None:
+    study = tiny_study(folders, fusion={"weighting": "validation"})
+
+    def silent(site: str, request: Request, reply: Reply) -> Reply:
+        return Reply(True, {**reply.meta, "validation_dice": None}) if request.kind == "prepare" else reply
+
+    sites = hospitals(study, tmp_path, tamper=silent)
+    with pytest.raises(StudyError, match=r"needs validation_dice of every site, but \['ann', 'bob'\] give none"):
+        run_study(study, tmp_path, sites, one_epoch)
+    assert {request.kind for _, request in sites.asked} == {"prepare"}
 
 
 def test_a_run_that_cannot_be_combined_does_not_begin(folders: Path, tmp_path: Path) -> None:
