@@ -1,6 +1,7 @@
 """Tables 2 to 7 of the paper. A table asks for the cells that it shows: asked without answers, it tells which have to be made."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from nakt_fed.metrics import ktc
 from nakt_fed.paper import published
@@ -52,7 +53,11 @@ class Maker:
     def _students(self, transferal: str, exclude: bool, test: str, numbers: dict[str, dict[str, Pair]]) -> list[Entry]:
         paper = numbers[f"{transferal}*" if exclude else transferal]
         return [
-            self.entry(lambda each, n=network: each.student(n, transferal, exclude), test, paper[network])  # type: ignore[misc]
+            self.entry(
+                partial(Experiments.student, network=network, transferal=transferal, exclude=exclude),
+                test,
+                paper[network],
+            )
             for network in STUDENTS
         ]
 
@@ -79,14 +84,14 @@ class Maker:
             start = each.student(network, transferal, exclude) if transferal else None
             return each.tuned(network, target, start)
 
-        return [self.entry(lambda each, n=network: cell(each, n), target, paper[network]) for network in STUDENTS]  # type: ignore[misc]
+        return [self.entry(partial(cell, network=network), target, paper[network]) for network in STUDENTS]
 
     def several(self) -> Table:
         """Table 6: weak teachers, and the student of all of them."""
         rows, notes = [], []
         for test, paper in published.TABLE_6.items():
             teachers = [
-                self.entry(lambda each, n=network: each.teacher(n, weak=True), test, paper[network])  # type: ignore[misc]
+                self.entry(partial(Experiments.teacher, network=network, weak=True), test, paper[network])
                 for network in STUDENTS
             ]
             student = self.entry(lambda each: each.several()[2], test, paper[TEACHER])
