@@ -147,6 +147,8 @@ def test_impossible_withdrawals_are_refused(study: Study, finished: Path, tmp_pa
         study_without(study_without(study_without(study, "bob"), "few"), "ann")
     with pytest.raises(RunError, match="is not the folder of a run"):
         withdraw(tmp_path, "ann")
+    with pytest.raises(RunError, match="no site 'eve'"):
+        words(finished, "eve")
     assert "bob withdraws from" in words(finished, "bob")
     assert "masks.zarr/masks/bob/" in words(finished, "bob")
 
