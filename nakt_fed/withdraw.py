@@ -85,8 +85,7 @@ def withdraw(run: Path, site: str) -> dict[str, Any]:
         raise RunError(f"{run} is not the folder of a run; give the one that `nakt run` printed")
     with only_one(run):
         study = load_study(run / "study.toml")
-        begun = is_unfinished(run, site) and site not in study.site_names
-        without = study if begun else study_without(study, site)
+        without = _without(run, study, site)
         paths = doomed(run, study, site)
         proof = begin_proof(run, site, paths)
         write_study(without, run)  # from here on a resumed run does without the site, whatever is deleted by then
@@ -99,6 +98,12 @@ def withdraw(run: Path, site: str) -> dict[str, Any]:
         what = f"site {site} has withdrawn: {len(proof['deleted'])} files deleted"
         EventLog(run / "events.jsonl").emit("warning", message=what)
     return proof
+
+
+def _without(run: Path, study: Study, site: str) -> Study:
+    """The study without the site, also where an earlier start has taken it out and was then cut."""
+    begun = is_unfinished(run, site) and site not in study.site_names
+    return study if begun else study_without(study, site)
 
 
 def _clear_storage(study: Study, run: Path) -> None:
@@ -125,8 +130,10 @@ def _forget(store: Path, site: str) -> None:
 
 
 def words(run: Path, site: str) -> str:
-    """What `withdraw` would do, for people."""
-    paths = doomed(run, load_study(run / "study.toml"), site)
+    """What `withdraw` would do, for people. Raises RunError, StudyError: it would be refused."""
+    study = load_study(run / "study.toml")
+    _without(run, study, site)
+    paths = doomed(run, study, site)
     size = sum(path.stat().st_size for path in files_below(paths))
     names = "\n".join(f"  {path.relative_to(run)}{'/' if path.is_dir() else ''}" for path in paths)
     return f"{site} withdraws from {run}. Deleted are {size / 1e6:,.1f} MB:\n{names}"

@@ -4,12 +4,15 @@
 
 The stored answers of some sites, to the transferal pictures (without views) and to the test sets, are replaced by those of an
 attack; then the answers are combined and measured on the test sets. For 1 to ⌊(K−1)/2⌋ bad sites, every choice of them. Leaves
-cells.csv (a row per run, weighting, attack and choice of bad sites) and table.md (points lost against the same weighting
-without an attack: mean and worst over runs and choices). `honest` is the plain mean of the sites that are not bad.
+cells.csv (a row per run, weighting, attack and choice of bad sites), table.md (points lost against the same weighting
+without an attack: mean and worst over runs and choices), and for `nakt compare` clean.json and attacked.json: Dice per picture
+and seed of every weighting, without an attack and as the mean over all attacks with the most bad sites. `honest` is the plain
+mean of the sites that are not bad.
 """
 
 import argparse
 import csv
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -62,15 +65,24 @@ class Held:
         tests = {name: sent(name, answers) for name, answers in self.tests.items()}
         return Held(self.run, sent("transferal", self.shared), tests, self.truth)
 
-    def points(self, weighting: str, sites: tuple[str, ...]) -> float:
-        """Mean over the test sets of the pseudo masks' mean Dice, in %."""
+    def dice(self, weighting: str, sites: tuple[str, ...]) -> dict[str, float]:
+        """Of the pseudo masks, {"<test set>/<picture>": fraction}."""
         cards = {site: self.run.cards[site] for site in sites}
         combine = Combiner(FusionSpec(weighting=weighting), cards, lambda: _Kept({s: self.shared[s] for s in sites}))
-        scores = [
-            dice(combine({s: answers[s] for s in sites}) > 127, self.truth[name]).mean()
-            for name, answers in self.tests.items()
-        ]
-        return 100 * fmean(map(float, scores))
+        found: dict[str, float] = {}
+        for name, answers in self.tests.items():
+            values = dice(combine({s: answers[s] for s in sites}) > 127, self.truth[name])
+            ids = self.run.tests[name].manifest.ids
+            found |= {f"{name}/{i}": float(value) for i, value in zip(ids, values, strict=True)}
+        return found
+
+
+def points(per_image: Mapping[str, float]) -> float:
+    """Mean over the test sets of their mean Dice, in %."""
+    sets: dict[str, list[float]] = {}
+    for picture, value in per_image.items():
+        sets.setdefault(picture.partition("/")[0], []).append(value)
+    return 100 * fmean(map(fmean, sets.values()))
 
 
 @dataclass(frozen=True)
@@ -97,9 +109,11 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     rows = [row for run in options.runs for row in cells(Held.of(run), options)]
     with (options.out / "cells.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
+        table = csv.DictWriter(file, [key for key in rows[0] if key != "per_image"], extrasaction="ignore")
         table.writeheader()
         table.writerows(rows)
+    for name, most in {"clean": 0, "attacked": max(row["bad"] for row in rows)}.items():
+        (options.out / f"{name}.json").write_text(json.dumps(comparable(rows, most)), encoding="utf-8")
     (options.out / "table.md").write_text(markdown(rows), encoding="utf-8")
     print(markdown(rows))
 
@@ -107,35 +121,52 @@ def main() -> None:
 def cells(held: Held, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every weighting under every attack, every choice of bad sites."""
     sites = tuple(held.run.active)
-    clean = {name: held.points(name, sites) for name in options.weightings}
-    honest = held.points("uniform", sites)
-    for name, value in clean.items():
-        yield _row(held, name, "", (), value, 0.0, clean["uniform"] - value if "uniform" in clean else 0.0)
+    clean = {name: held.dice(name, sites) for name in options.weightings}
+    honest = held.dice("uniform", sites)
+    for name, found in clean.items():
+        yield _row(held, name, "", (), found, found)
     for count in range(1, (options.at_most or (len(sites) - 1) // 2) + 1):
         for bad in combinations(sites, count):
-            best = held.points("uniform", tuple(site for site in sites if site not in bad))
+            best = held.dice("uniform", tuple(site for site in sites if site not in bad))
             for attack in options.attacks:
                 attacked_run = held.under(attack, bad)
-                yield _row(held, "honest", attack, bad, best, honest - best)
+                yield _row(held, "honest", attack, bad, best, honest)
                 for name in options.weightings:
-                    value = attacked_run.points(name, sites)
-                    yield _row(held, name, attack, bad, value, clean[name] - value)
+                    yield _row(held, name, attack, bad, attacked_run.dice(name, sites), clean[name])
             print(f"{held.run.folder.name}: {', '.join(bad)}", flush=True)
 
 
 def _row(
-    held: Held, weighting: str, attack: str, bad: tuple[str, ...], value: float, lost: float, below: float = 0.0
+    held: Held, weighting: str, attack: str, bad: tuple[str, ...], found: dict[str, float], clean: dict[str, float]
 ) -> dict[str, Any]:
     return {
         "run": held.run.folder.name,
+        "seed": held.run.study.study.seed,
         "weighting": weighting,
         "attack": attack,
         "bad": len(bad),
         "sites": " ".join(bad),
-        "dice": round(value, 3),
-        "lost": round(lost, 3),
-        "below_uniform": round(below, 3),
+        "dice": round(points(found), 3),
+        "lost": round(points(clean) - points(found), 3),
+        "per_image": found,
     }
+
+
+def comparable(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """Rows for `nakt compare` of the cells with `most` bad sites: per weighting and seed the mean over them, picture by picture."""
+    groups: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for row in rows:
+        if row["bad"] == most and row["weighting"] != "honest":
+            groups.setdefault((row["weighting"], row["seed"]), []).append(row["per_image"])
+    return [
+        {
+            "cell": name,
+            "settings": {"bad": most},
+            "seed": seed,
+            "per_image": {i: fmean(f[i] for f in found) for i in found[0]},
+        }
+        for (name, seed), found in groups.items()
+    ]
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -55,7 +55,7 @@ def write_sweep(board: Leaderboard, folder: Path, *, title: str = "Sweep", shown
 
 def render_sweep(board: Leaderboard, title: str, shown: Sequence[Shown] = ()) -> str:
     """The page. Names are the users' own, so everything is escaped on its way in."""
-    keys = sorted({key for entry in board.entries for key in entry.settings})
+    keys = telling(board)
     return (
         environment()
         .get_template("sweep.html.j2")
@@ -78,6 +78,14 @@ def render_sweep(board: Leaderboard, title: str, shown: Sequence[Shown] = ()) ->
             script_hash=script_hash(SCRIPT),
         )
     )
+
+
+def telling(board: Leaderboard) -> list[str]:
+    """The settings that differ between the cells and are not just their names; the tables have all."""
+    keys = sorted({key for entry in board.entries for key in entry.settings})
+    values = {key: [entry.settings.get(key, "") for entry in board.entries] for key in keys}
+    names = [entry.cell for entry in board.entries]
+    return [key for key in keys if len(set(map(str, values[key]))) > 1 and values[key] != names]
 
 
 def script_hash(script: str) -> str:

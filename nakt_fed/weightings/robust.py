@@ -23,6 +23,8 @@ QUARANTINE, DOUBT = 0.5, 0.75
 """Of the usual agreement: below the first a site counts nothing, from the second on fully, in between in proportion."""
 OUTVOTED, HEARD = 0.0, 0.25
 """The same for a single picture, where agreement is noisier."""
+SIDE = 192
+"""Rows and columns that are enough to tell who agrees: soft masks are smooth."""
 LEAST = 0.1
 """Where the usual agreement is below this, the sites have nothing in common that one of them could lack."""
 TARGET = 256 / PAPER_SIZE**2
@@ -53,8 +55,10 @@ class Agreement:
 
 
 def covariance(masks: Sequence[Masks]) -> Real:
-    """(K, K) over the pixels of one picture, in gray levels squared: Σ pq / n − p̄·q̄."""
-    flat = np.stack([np.asarray(mask, np.float32).ravel() for mask in masks])  # sums below 2^24 · 2^k stay near exact
+    """(K, K) over the pixels of one picture, in gray levels squared: Σ pq / n − p̄·q̄. Of large pictures over every step-th
+    pixel in both directions."""
+    step = max(1, masks[0].shape[0] // SIDE)
+    flat = np.stack([mask[::step, ::step].ravel() for mask in masks]).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     return (flat @ flat.T / flat.shape[1]).astype(np.float64)
 

@@ -14,6 +14,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.resume import write_study
 from tests.command import nakt
+from tests.nakt_fed.test_schemas import validator
 from tests.tiny import whole_study
 
 
@@ -44,6 +45,7 @@ def test_the_command_writes_numbers_page_and_students(run: Path) -> None:
     assert (done.code, done.err) == (0, "")
     assert re.search(r"ann\s+\d+\.\d\s+[+−]?\d+\.\d\s+[+−]?\d+\.\d\s+[+−]?\d+\.\d", done.out)
     found = json.loads((run / "contributions.json").read_text())
+    validator("contributions").validate(found)
     told = found["students"]
     assert (told["epochs"], told["pictures"]) == (1, 14)
     page = (run / "contributions.html").read_text()

@@ -19,6 +19,7 @@ from nakt_fed.study_file import load_study
 from nakt_fed.withdraw import study_without, withdraw, words
 from nakt_fed.withdrawal_proof import complete_proofs, file_sha256, hashes
 from tests.command import nakt, resume, run, study_file, write_teachers
+from tests.nakt_fed.test_schemas import validator
 from tests.tiny import SITES, UNET, dark, hospitals, tiny_study
 
 THREE = [
@@ -87,7 +88,9 @@ def test_nothing_of_it_is_left_and_the_result_is_that_of_a_run_without_it(
     assert len(other) == 2
     assert outcome(folder) == outcome(never)
 
+    validator("withdrawal").validate(proof)
     told = json.loads((folder / "withdrawals" / "bob.json").read_text())
+    validator("withdrawal").validate(told)
     assert told["before"] == before
     assert told["after"] == hashes(folder)
     assert (
@@ -145,6 +148,8 @@ def test_impossible_withdrawals_are_refused(study: Study, finished: Path, tmp_pa
         study_without(study_without(study_without(study, "bob"), "few"), "ann")
     with pytest.raises(RunError, match="is not the folder of a run"):
         withdraw(tmp_path, "ann")
+    with pytest.raises(RunError, match="no site 'eve'"):
+        words(finished, "eve")
     assert "bob withdraws from" in words(finished, "bob")
     assert "masks.zarr/masks/bob/" in words(finished, "bob")
 

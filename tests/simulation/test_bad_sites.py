@@ -12,6 +12,7 @@ from nakt_fed.run import run_study
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
 from simulation.bad_sites import BadSites
+from tests.nakt_fed.test_schemas import validator
 from tests.tiny import SIZE, UNET, bright, hospitals, tiny_study
 
 SITES = [
@@ -54,6 +55,7 @@ def test_a_bad_site_is_named_and_the_run_goes_on(
 ) -> None:
     results, [warning] = carried_out(folders, tmp_path / "run", weighting, {"few": "inverted"})
     assert list(results["suspects"]) == ["few"]
+    validator("suspects").validate(json.loads((tmp_path / "run" / "suspects.json").read_text()))
     assert warning.startswith(f"site few is suspected ({words}")
     assert "its masks correlate by -" in warning
     assert (tmp_path / "run" / "student.safetensors").exists()

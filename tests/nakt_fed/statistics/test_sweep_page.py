@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nakt_fed.report.sweep_page import SCRIPT, Shown, headline, one_picture, render_sweep, script_hash, write_sweep
+from nakt_fed.report.sweep_page import (
+    SCRIPT,
+    Shown,
+    headline,
+    one_picture,
+    render_sweep,
+    script_hash,
+    telling,
+    write_sweep,
+)
 from nakt_fed.statistics.leaderboard import leaderboard
 from nakt_fed.statistics.rows import block
 from tests.command import nakt
@@ -39,6 +48,13 @@ def test_the_page_fetches_nothing_and_runs_only_its_own_script(page: str) -> Non
     assert f"script-src '{script_hash(SCRIPT)}'" in page
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
     assert "://" not in re.sub(r"http://www\.w3\.org/[\w/.]+", "", page)
+
+
+def test_only_settings_that_tell_cells_apart_are_columns() -> None:
+    rows = rows_of({name: np.full((1, 5), mean) for name, mean in (("a", 0.5), ("b", 0.6))})
+    for row in rows:
+        row.settings.update(weighting=row.cell, student="none", beta=ord(row.cell))
+    assert telling(leaderboard(block(rows))) == ["beta"]
 
 
 def test_headline_of_a_tie() -> None:

@@ -13,7 +13,7 @@ from nakt_fed.attacks import ATTACKS
 from nakt_fed.errors import StudyError
 from nakt_fed.study import FusionSpec
 from nakt_fed.weightings.bound import Combiner
-from nakt_fed.weightings.robust import Agreement, Trust, heard, majority, ramp, trust_of, trusted
+from nakt_fed.weightings.robust import Agreement, Trust, covariance, heard, majority, ramp, trust_of, trusted
 from nakt_fed.weightings.scheme import weighting
 from tests.nakt_fed.crowd import crowd, lesions, points
 
@@ -170,3 +170,9 @@ def test_a_site_that_is_bad_now_and_then_is_outvoted_there() -> None:
 def test_a_first_look_goes_only_with_masks_per_picture() -> None:
     with pytest.raises(StudyError, match="a weighting with first has needs"):
         weighting(needs="site_masks", over="run", first=trusted)
+
+
+def test_a_large_picture_is_told_by_every_second_pixel() -> None:
+    large = [np.kron(mask, np.ones((8, 8), np.uint8)) for masks in crowd(TRUTH[:1], 3).values() for mask in masks]
+    assert large[0].shape == (384, 384)
+    assert covariance(large) == pytest.approx(np.cov([mask.ravel() for mask in large], bias=True), rel=1e-4)
