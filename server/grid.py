@@ -132,14 +132,16 @@ class FlowerSites:
         pause = SHORTEST_PAUSE
         with Looks(self._grid, len(lines)) as looks:
             while any(not line.done for line in lines.values()):
+                before = len(sent)
                 for site, line in lines.items():
                     yield from self._fill(site, line, sent)
+                filled = len(sent) > before
                 arrived = looks.arrived({key: each.site for key, each in sent.items()})
                 for message_id, message in arrived:
                     done = sent.pop(message_id)
                     yield from self._arrived(done, self._read(done, message), lines[done.site], sent)
-                pause = SHORTEST_PAUSE if arrived else min(LONGEST_PAUSE, 1.3 * pause)
-                if not arrived:
+                pause = SHORTEST_PAUSE if arrived or filled else min(LONGEST_PAUSE, 1.3 * pause)
+                if not (arrived or filled):
                     time.sleep(pause)
 
     def _read(self, done: _Sent, message: Message) -> list[Reply]:
@@ -170,8 +172,9 @@ class FlowerSites:
         return answered, _to_ask(done.requests, answered)
 
     def _fill(self, site: str, line: Line, sent: dict[str, _Sent]) -> Iterator[Exchange]:
-        """Send the site's next messages. What cannot be sent to a lost site is answered at once."""
-        while line.in_flight < self._in_flight and line.waits():
+        """Send the site's next message: one, because to make and send one takes seconds in which others wait. What cannot be sent
+        to a lost site is answered at once."""
+        if line.in_flight < self._in_flight and line.waits():
             node = self._presence.node(site)
             if node is None and not self._presence.lost(site):
                 return

@@ -62,6 +62,13 @@ def test_a_slow_site_never_holds_back_a_fast_one() -> None:
     assert order == ["b"] * 5 + ["a"]
 
 
+def test_every_site_gets_a_message_before_any_gets_its_second() -> None:
+    """To code and send one takes seconds."""
+    grid = FakeGrid({1: site("a"), 2: site("b")}, slowness={1: 9, 2: 9})
+    list(sites(grid, in_flight=3).exchange({"a": requests(3), "b": requests(3)}))
+    assert [message.metadata.dst_node_id for message in grid.pushed] == [1, 2, 1, 2, 1, 2]
+
+
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_requests_are_taken_only_as_fast_as_the_site_answers(in_flight: int) -> None:
     grid = FakeGrid({1: site("a"), 2: site("b")}, slowness={1: 4})
@@ -74,7 +81,7 @@ def test_requests_are_taken_only_as_fast_as_the_site_answers(in_flight: int) -> 
 
 
 def test_what_is_taken_before_the_first_reply_is_what_is_in_flight() -> None:
-    grid = FakeGrid({1: site("a"), 2: site("b")})
+    grid = FakeGrid({1: site("a"), 2: site("b")}, slowness={1: 9})
     taken: list[int] = []
     next(sites(grid, 3).exchange({"a": requests(10, taken)}))
     assert len(taken) == 4  # three in flight; the fourth goes out before the first reply is looked at
@@ -213,7 +220,7 @@ def test_a_site_without_a_question_just_now_is_asked_again_after_its_answer() ->
                 yield None
             yield Request("masks", {"chunk": number})
 
-    grid = FakeGrid({1: site("a"), 2: site("b")}, slowness={1: 2})
+    grid = FakeGrid({1: site("a"), 2: site("b")}, slowness={1: 2, 2: 9})
     for done in sites(grid).exchange({"a": questions(), "b": requests(2)}):
         if done.site == "a":
             answered.append(done.request.meta["chunk"])
