@@ -50,7 +50,7 @@ def still(pids: list[int]) -> Iterator[None]:
 
 
 def study_of_ann(federation: Federation, name: str, seed: int) -> Path:
-    return write_study(federation.root, ("ann",), name, pictures=20, seed=seed, round={"in_flight": 3})
+    return write_study(federation.root, ("ann",), name, pictures=20, seed=seed, round={"in_flight": 4})
 
 
 def site_of(processes: dict[str, Started]) -> list[int]:
