@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -132,6 +133,14 @@ def say(text: str) -> None:
     print(f"nakt: {text}", file=sys.stderr, flush=True)
 
 
+def end_with_a_thread(about: threading.ExceptHookArgs) -> None:
+    """Flower's heartbeat is a thread that ends at the SuperLink's first internal error (its disk is full); the rest would work on
+    and never count as online again. So all ends, and whoever keeps the SuperNode starts it anew."""
+    threading.__excepthook__(about)
+    say("a part of Flower's SuperNode has died, so it ends, to be started again")
+    os._exit(1)
+
+
 def main(service: str, *arguments: str) -> None:
     """Become the SuperNode. Its folder (FLWR_HOME) loses what an app has left there under an approved one's name."""
     home, guard = Path(os.environ["FLWR_HOME"]), Guard(Path(service), work_ahead(supernode))
@@ -144,6 +153,7 @@ def main(service: str, *arguments: str) -> None:
     connect = supernode.http_request_response  # AttributeError: Flower has changed
     supernode.http_request_response = guard.wrap(connect)  # type: ignore[assignment]
     own = ("--node-config", f'service="{service}"', "--trusted-entities", str(entities))
+    threading.excepthook = end_with_a_thread
     sys.argv = ["flower-supernode", *arguments, *own]
     flower_supernode()
 

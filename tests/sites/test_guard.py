@@ -4,6 +4,8 @@ import hashlib
 import inspect
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +24,8 @@ from server.flower import write
 from sites import guard as guard_module
 from sites.guard import ENTITY, GIVEN, Guard
 from tests.nakt_fed.site.desk import Echo, served
+
+ROOT = Path(__file__).parents[2]
 
 
 class Approves:
@@ -168,3 +172,13 @@ def test_working_ahead_changes_flower_where_it_knows_it_and_nowhere_else(
     assert guard_module.work_ahead(other) is None
     assert vars(other) == before
     assert "one message after the other" in capsys.readouterr().err
+
+
+def test_when_a_thread_of_the_supernode_dies_all_of_it_ends() -> None:
+    """Flower's heartbeat dies of one internal error of the SuperLink; without it a site would be offline for good."""
+    code = "import threading; from sites import guard; threading.excepthook = guard.end_with_a_thread; "
+    code += "threading.Thread(target=lambda: 1 / 0).start(); threading.Event().wait(30)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
+    assert "to be started again" in done.stderr
