@@ -150,6 +150,7 @@ def discs(seed: int) -> list[Masks]:
 @pytest.mark.parametrize("seed", range(5))
 def test_staple_is_simpleitk(seed: int) -> None:
     import SimpleITK as sitk  # its types warn when it is imported
+
     stack = discs(seed)
     images = [sitk.GetImageFromArray((masks[0] > 127).astype(np.uint8)) for masks in stack]
     theirs = sitk.GetArrayFromImage(sitk.STAPLE(images, 1.0))
