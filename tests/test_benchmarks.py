@@ -106,6 +106,7 @@ def test_the_study_of_a_round_can_be_read(tmp_path: Path) -> None:
     assert names == [f"teacher-{k}.safetensors" for k in (0, 1, 2, 0)]
 
 
+@pytest.mark.slow
 def test_the_plain_round(tmp_path: Path) -> None:
     study = round.prepare(tmp_path, round.TINY, sites=2, pictures=2, size=32, cores=1)
     assert round.plain(study, cores=1) > 0

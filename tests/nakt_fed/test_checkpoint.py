@@ -68,6 +68,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
         assert torch.equal(again(pictures), model.eval()(pictures))
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**31), width=st.integers(2, 5), note=st.text(max_size=8), count=st.integers())
 def test_any_weights_and_provenance_come_back(

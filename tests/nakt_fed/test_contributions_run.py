@@ -17,6 +17,8 @@ from tests.command import nakt
 from tests.nakt_fed.test_schemas import validator
 from tests.tiny import whole_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(whole: Path, folders: Path, tmp_path: Path) -> Path:

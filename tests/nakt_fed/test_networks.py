@@ -77,6 +77,7 @@ def test_gates_are_a_hundredth_of_the_attention_unet() -> None:
     assert round(gates / 1e6, 2) == 0.35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", SMALL, ids=describe)
 def test_logits_have_the_size_of_the_pictures(spec: NetworkSpec) -> None:
     torch.manual_seed(0)
@@ -105,6 +106,7 @@ def test_every_network_makes_several_classes_and_learns_in_all_parts(name: str) 
     assert [key for key, tensor in model.named_parameters() if tensor.grad is None] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_same_seed_same_weights(name: str) -> None:
     states = []

@@ -22,6 +22,8 @@ from nakt_fed.report.run_data import FinishedRun, open_run
 from nakt_fed.report.words import duration, points, size, tables
 from tests.nakt_fed.report_fixture import Kind, build_run
 
+pytestmark = pytest.mark.slow
+
 SMALL = Kind(size=32, pictures=4, views=1, tested=4, tests=("stu",), held_out=0)
 
 

@@ -83,6 +83,7 @@ RECIPES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", RECIPES, ids=lambda r: f"{r.schedule}-{r.keep}-ema{r.ema}")
 def test_killed_after_any_epoch_and_started_again(tmp_path: Path, of: Recipe) -> None:
     """After each of the three epochs once; the third is the last."""

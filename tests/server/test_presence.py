@@ -129,6 +129,7 @@ def test_a_refusal_that_waiting_does_not_change_is_passed_on_at_once() -> None:
     assert len(grid.pushed) == 6
 
 
+@pytest.mark.slow
 def test_every_question_is_answered_once_whatever_happens() -> None:
     """In any mixture of absences, a caller gets each of its requests back exactly once."""
     for seed in range(20):

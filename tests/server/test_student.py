@@ -34,6 +34,7 @@ def test_the_users_cluster_keeps_its_own_rules(tmp_path: Path, monkeypatch: pyte
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in env
 
 
+@pytest.mark.slow
 def test_ray_client_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through the real child process: the reason comes back, the log stays, the scratch folder goes."""
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")

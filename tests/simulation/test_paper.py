@@ -162,6 +162,7 @@ def test_whole_protocol_on_replicas(sets: PaperSets, folder: Path) -> None:
         assert (drawn is None) == (name == "figure1" and few.transferal()[-1] == "baheya")
 
 
+@pytest.mark.slow
 def test_beta_keeps_the_papers_share_of_baheya(sets: PaperSets, folder: Path) -> None:
     """525 of 697 is 75.3 %: of 10 pictures 8, whatever the teacher's entropies are."""
     each = Experiments(sets, replace(TINY, max_entropy=None), 7)

@@ -141,6 +141,7 @@ def test_any_plain_names_are_taken(sites: list[str]) -> None:
     assert FederationFile.model_validate(tomllib.loads(federation(sites))).site_names == sites
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(twins_apart.filter(bool), st.data())
 def test_adding_and_removing_undo_each_other(

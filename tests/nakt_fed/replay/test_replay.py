@@ -118,6 +118,7 @@ def carried_out(cells: Iterable[tuple[Cell, Setting]], place: Path) -> list[dict
     return [row_of(setting, done[cell.key].result, 0.5) for cell, setting in listed]
 
 
+@pytest.mark.slow
 def test_a_sweep_has_one_row_per_cell(run: Path, tmp_path: Path) -> None:
     entropies = [verdict.E or 0 for verdict in read_filter(run / "filter.csv")]
     beta = round(sorted(entropies)[3 * len(entropies) // 4], 2)

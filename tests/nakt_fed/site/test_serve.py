@@ -30,6 +30,8 @@ from tests.nakt_fed.site.desk import Echo, served, wait_for
 from tests.nakt_fed.site.hospital import Coordinator, bare
 from tests.nakt_fed.site.kit import write_site
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 JSON = st.recursive(
