@@ -107,6 +107,7 @@ def by_hand(study: Study, folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_one_round_through_flower_is_the_average_by_hand(study: Study, tmp_path: Path) -> None:
     expected = by_hand(study, tmp_path / "by-hand")
     moved = fedavg.averaged(study, tmp_path / "run", rounds=1, epochs=1)
