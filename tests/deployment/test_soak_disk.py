@@ -55,6 +55,13 @@ def begun(federation: Federation, disk: Disk, name: str, seed: int) -> tuple[Run
     return running, oracle
 
 
+def runs_full_and_goes_on(federation: Federation, disk: Disk, name: str, seed: int, word: str) -> None:
+    running, oracle = begun(federation, disk, name, seed)
+    stopped(federation, running, word)
+    disk.free()
+    finished(federation, running, oracle)
+
+
 def oracle_of_study(federation: Federation, name: str, seed: int) -> Path:
     federation.write_study(name, pictures=PICTURES, seed=seed)
     return oracle_of(federation, name)
@@ -64,10 +71,7 @@ def test_the_run_folders_disk_is_full(tmp_path: Path, later: ExitStack) -> None:
     disk = later.enter_context(small_disk(tmp_path / "f" / "runs", 8))
     federation = later.enter_context(Federation(tmp_path / "f"))
     federation.start_all()
-    running, oracle = begun(federation, disk, "full", 50)
-    stopped(federation, running, "the disk is full")
-    disk.free()
-    finished(federation, running, oracle)
+    runs_full_and_goes_on(federation, disk, "full", 50, "the disk is full")
 
 
 def test_the_coordinators_own_disk_is_full(tmp_path: Path, later: ExitStack) -> None:
@@ -76,10 +80,7 @@ def test_the_coordinators_own_disk_is_full(tmp_path: Path, later: ExitStack) -> 
     federation = later.enter_context(Federation(tmp_path / "f"))
     (federation.kit / "state").symlink_to(disk.folder)
     federation.start_all()
-    running, oracle = begun(federation, disk, "state", 51)
-    stopped(federation, running, "the disk is full")
-    disk.free()
-    finished(federation, running, oracle)
+    runs_full_and_goes_on(federation, disk, "state", 51, "the disk is full")
 
 
 def test_a_sites_disk_is_full(tmp_path: Path, later: ExitStack) -> None:
@@ -87,9 +88,6 @@ def test_a_sites_disk_is_full(tmp_path: Path, later: ExitStack) -> None:
     federation = later.enter_context(Federation(tmp_path / "f"))
     (federation.root / "ann" / "state").symlink_to(disk.folder)
     federation.start_all()
-    running, oracle = begun(federation, disk, "site", 52)
-    stopped(federation, running, "ann: disk_full")
-    disk.free()
-    finished(federation, running, oracle)
+    runs_full_and_goes_on(federation, disk, "site", 52, "ann: disk_full")
     told = federation.nakt("site", "receipts", "verify", federation.site("ann"))
     assert (told.returncode, "all as written" in told.stdout) == (0, True), told.stdout + told.stderr
