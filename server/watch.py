@@ -14,6 +14,9 @@ from .client import Client
 FINISHED, COMPLETED = "finished", "finished:completed"  # Flower's words
 ASK_SECONDS = 15.0  # between two looks whether the run still goes on; each starts a process
 ALONE_SECONDS = 3.0  # that nobody works in the run folder: it was killed, which Flower notices only after a minute
+TOLD_SECONDS = (
+    15.0  # the same after its last word: Flower, whose own disk may be full, should have noted the end by then
+)
 WORD_SECONDS = 20.0  # between two lines while nothing has begun
 LEAST_FREE = 64 * 1024  # bytes; with less on its disk a run cannot even say why it ended
 
@@ -21,40 +24,45 @@ LEAST_FREE = 64 * 1024  # bytes; with less on its disk a run cannot even say why
 class Watch:
     """Flower is asked now and then, because a run that was killed tells nothing. `status` is its last answer.
 
-    `begun`: the run's process has said something; `told_end`: it has said that it is over.
+    `begun`: the run's process has said something.
     """
 
     def __init__(self, client: Client, run_id: int, run: Path) -> None:
         self.client, self.run_id, self.run = client, run_id, run
-        self.begun, self.told_end, self.status = False, False, ""
+        self.begun, self.status, self._last = False, "", ""
         self._began = self._asked = self._said = time.monotonic()
         self._seen = False
         self._alone: float | None = None
 
     def saw(self, kind: str) -> None:
         """An event of this kind came."""
-        self.begun = self.begun or kind != "note"
-        self.told_end = kind in ("error", "done")
+        self.begun, self._last = self.begun or kind != "note", kind
+
+    @property
+    def told_end(self) -> bool:
+        """Whether the run's process has said that it is over."""
+        return self._last in ("error", "done")
 
     def over(self) -> bool:
         """Whether nothing more will come."""
         if self.told_end or time.monotonic() - self._asked > ASK_SECONDS:
             self.status = self.client.status(self.run_id)
             self._asked = time.monotonic()
-        if not self.told_end and not self.status.startswith(FINISHED) and self._is_killed():
-            self.status = f"{FINISHED}:killed"
+        if not self.status.startswith(FINISHED) and self._is_gone():
+            self.status = COMPLETED if self._last == "done" else f"{FINISHED}:killed"
         if not self.begun and not self.status.startswith(FINISHED):
             self._say_that_it_waits()
         return self.status.startswith(FINISHED)
 
-    def _is_killed(self) -> bool:
-        """Whether the process that worked in the run folder is gone without a word."""
+    def _is_gone(self) -> bool:
+        """Whether the process that worked in the run folder is there no more, though Flower does not say so."""
         held, now = is_held(self.run), time.monotonic()
         if held is not False:
             self._seen, self._alone = self._seen or bool(held), None
         elif self._alone is None:  # counted from this look: the one before may be long ago, and the end still unread
             self._alone = now
-        if not self._seen or self._alone is None or now - self._alone < ALONE_SECONDS:
+        patience = TOLD_SECONDS if self.told_end else ALONE_SECONDS
+        if not (self._seen or self.told_end) or self._alone is None or now - self._alone < patience:
             return False
         with suppress(RunError):  # else a run that is resumed would find Flower busy with this one
             self.client.stop(self.run_id)

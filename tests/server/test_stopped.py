@@ -94,6 +94,21 @@ def test_a_killed_process_is_noticed_and_the_run_ended_in_flower(
     assert (watch.status, flower.stopped) == ("finished:killed", [5])
 
 
+@pytest.mark.parametrize(("word", "status"), [("error", "finished:killed"), ("done", "finished:completed")])
+def test_a_run_that_said_its_last_word_is_over_also_when_flower_cannot_note_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, status: str
+) -> None:
+    """Its database's disk is full."""
+    monkeypatch.setattr(watch_module, "TOLD_SECONDS", 0.2)
+    (tmp_path / ".lock").touch()
+    watch = Watch(Flower(), 5, tmp_path)  # type: ignore[arg-type]
+    watch.saw(word)
+    assert not watch.over()
+    time.sleep(0.3)
+    assert watch.over()
+    assert watch.status == status
+
+
 def test_a_run_that_nobody_works_on_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch_module, "ALONE_SECONDS", 0.0)
     (tmp_path / ".lock").touch()
