@@ -25,6 +25,12 @@ def is_run(folder: Path) -> bool:
     return (folder / "study.toml").is_file() and any((folder / name).exists() for name in (".lock", "events.jsonl"))
 
 
+def demand_run(folder: Path) -> None:
+    """Raise RunError when no run was begun in this folder."""
+    if not is_run(folder):
+        raise RunError(f"{folder} is not the folder of a run; give the one that `nakt run` printed")
+
+
 def write_study(study: Study, folder: Path) -> None:
     """study.toml, whole or not at all."""
     part = folder / "study.toml.part"

@@ -15,7 +15,7 @@ import zarr
 from nakt_fed.errors import RunError, StudyError
 from nakt_fed.events import EventLog
 from nakt_fed.offered import set_folder
-from nakt_fed.resume import is_run, only_one, write_study
+from nakt_fed.resume import demand_run, only_one, write_study
 from nakt_fed.store import PseudoSet
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
@@ -81,8 +81,7 @@ def withdraw(run: Path, site: str) -> dict[str, Any]:
         RunError: no such run or site, or another process works in the run.
         StudyError: the study needs what is the site's own.
     """
-    if not is_run(run):
-        raise RunError(f"{run} is not the folder of a run; give the one that `nakt run` printed")
+    demand_run(run)
     with only_one(run):
         study = load_study(run / "study.toml")
         without = _without(run, study, site)
@@ -131,6 +130,7 @@ def _forget(store: Path, site: str) -> None:
 
 def words(run: Path, site: str) -> str:
     """What `withdraw` would do, for people. Raises RunError, StudyError: it would be refused."""
+    demand_run(run)
     study = load_study(run / "study.toml")
     _without(run, study, site)
     paths = doomed(run, study, site)

@@ -114,11 +114,10 @@ def _new(study: "Study", runs: Path) -> Path:
 
 
 def _resumed(folder: Path, path: Path | None, federated: bool) -> Path:
-    from nakt_fed.resume import is_run, only_one, refuse_other_study, write_study
+    from nakt_fed.resume import demand_run, only_one, refuse_other_study, write_study
 
     folder = folder.resolve()
-    if not is_run(folder):
-        raise RunError(f"{folder} is not the folder of a run; give the one that `nakt run` printed")
+    demand_run(folder)
     if path is not None:
         wanted = _load(path, federated)
         with only_one(folder):

@@ -12,7 +12,7 @@ from nakt_fed.answered import Combiners, counted_sites
 from nakt_fed.errors import RunError
 from nakt_fed.manifest import Manifest
 from nakt_fed.metrics import dice
-from nakt_fed.resume import is_run
+from nakt_fed.resume import demand_run
 from nakt_fed.study import FusionSpec
 from nakt_fed.study_file import load_study
 from nakt_fed.transferal import SharedSet
@@ -32,8 +32,7 @@ class StoredRun:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
-        if not is_run(self.folder):
-            raise RunError(f"{folder} is not the folder of a run; give the one that `nakt run` printed")
+        demand_run(self.folder)
         self.study = load_study(self.folder / "study.toml")
         if not (self.folder / "manifest.json").exists() or "round" not in self.transferal.masks.group.attrs:
             raise RunError(
