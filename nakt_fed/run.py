@@ -172,6 +172,7 @@ class Run:
                 gpus_per_worker=spec.gpus_per_worker,
                 storage=spec.storage,
                 init=init,
+                calibrate=spec.calibrate and init is None,
             )
         )
         if not is_saved(out / "student.safetensors"):

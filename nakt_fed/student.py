@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.split import split
@@ -41,6 +42,7 @@ class StudentJob(BaseModel):
     gpus_per_worker: float = 0
     storage: str | None = None
     init: Path | None = None
+    calibrate: bool = False
 
 
 FitStudent = Callable[[StudentJob], None]
@@ -115,6 +117,7 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
         team=team,
     )
     if team.leads:
+        cut = calibrate(model, *_some_pictures(job)) if job.calibrate else ONE_HALF
         save_checkpoint(
             job.out / "student.safetensors",
             model.cpu(),
@@ -123,4 +126,12 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
             epochs=len(history),
             pictures=len(training),
             image_size=training.images.shape[1],
+            calibrated_from=cut,
         )
+
+
+def _some_pictures(job: StudentJob) -> tuple[np.ndarray, np.ndarray]:
+    """Evenly spread over the pseudo-annotated set: (n, H, W) pictures and their pseudo masks, `PICTURES` of them at the most."""
+    whole: Any = open_group(job.pseudo)
+    rows = np.unique(np.linspace(0, whole["images"].shape[0] - 1, PICTURES).round().astype(int))
+    return whole["images"].oindex[rows], whole["masks"].oindex[rows]

@@ -92,6 +92,7 @@ class StudentSpec(NetworkSpec, Recipe):
     storage: str | None = None
     validation: Share = 0.05
     temperature: float = Field(default=0.5, ge=0.05, le=20)
+    calibrate: bool = True
 
 
 class FineTuneSpec(Recipe):

@@ -36,7 +36,7 @@ def _paper(raw: dict[str, Any]) -> None:
     sites = raw.get("site")
     for site in sites if isinstance(sites, list) else []:
         _under(site, "teacher", {"epochs": 500, **PAPER_RECIPE})
-    _under(raw, "student", {"epochs": 175, "temperature": 1.0, **PAPER_RECIPE})
+    _under(raw, "student", {"epochs": 175, "temperature": 1.0, "calibrate": False, **PAPER_RECIPE})
     _under(raw, "fine_tune", {"epochs": 50, **PAPER_RECIPE})
 
 

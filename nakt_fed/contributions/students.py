@@ -77,6 +77,7 @@ def _train(run: StoredRun, sites: Iterable[str], rows: list[int], epochs: int, f
             recipe=study.student.recipe().model_copy(update={"epochs": epochs}),
             seed=study.study.seed,
             threads=study.resources.student_threads,
+            calibrate=study.student.calibrate,
         )
     )
 

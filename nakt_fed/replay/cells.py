@@ -113,6 +113,7 @@ def _train(task: Task, student: StudentSpec, epochs: int) -> None:
             recipe=student.recipe().model_copy(update={"epochs": epochs}),
             seed=task.what["seed"],
             threads=task.threads,
+            calibrate=student.calibrate,
         )
     )
     shutil.rmtree(task.place / "pseudo.zarr")

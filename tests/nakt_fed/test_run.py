@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from nakt_fed import annotation as annotation_module
+from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.data.folders import load_pictures
 from nakt_fed.errors import FilterError, RunError
 from nakt_fed.events import EventLog
@@ -17,7 +20,7 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.filtering import entropy, levels, read_filter, target_pixels
 from nakt_fed.fusion import sharpen
 from nakt_fed.run import Run, run_study
-from nakt_fed.store import open_group
+from nakt_fed.store import PseudoSet, open_group
 from nakt_fed.student import StudentJob, pseudo_sets, train_student
 from nakt_fed.study import Study
 from simulation.oracle import run_in_process
@@ -398,3 +401,26 @@ def test_what_workers_read_lies_in_the_storage(folders: Path, tmp_path: Path, pl
     run_study(study, run, hospitals(study, run), fit_student)
     assert read == [f"{storage.as_uri()}/run/{name}" for name in ("pseudo.zarr", "fine_tune/annotated.zarr")]
     assert len(open_group(storage / "run" / "fine_tune" / "annotated.zarr").attrs["ids"]) == 4  # type: ignore[arg-type]
+
+
+def test_a_calibrated_student_differs_in_one_bias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the level that it says to have been cut at."""
+    monkeypatch.setattr("nakt_fed.calibrate.FEWEST", 2)
+    pictures = np.random.default_rng(0).integers(0, 256, (8, 32, 32), dtype=np.uint8)
+    pseudo = PseudoSet(tmp_path / "pseudo.zarr", 32, 8, [f"p{i}" for i in range(8)])
+    pseudo.add(pictures, np.where(pictures > 220, np.uint8(230), np.uint8(10)))
+    pseudo.close("test")
+    weights, cuts = [], []
+    for calibrate in (False, True):
+        out = tmp_path / str(calibrate)
+        job = job_over(tmp_path / "pseudo.zarr", tmp_path, epochs=1)
+        train_student(job.model_copy(update={"out": out, "calibrate": calibrate}))
+        model, card = load_checkpoint(out / "student.safetensors")
+        weights.append(model.state_dict())
+        cuts.append(card["provenance"]["calibrated_from"])
+    changed = [name for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])]
+    assert len(changed) == 1
+    share = (cuts[1] + 0.5) / 255
+    moved = (weights[1][changed[0]] - weights[0][changed[0]]).item()
+    assert cuts[0] == 127 != cuts[1]
+    assert moved == pytest.approx(-math.log(share / (1 - share)), abs=1e-5)
