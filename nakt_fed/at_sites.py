@@ -1,6 +1,8 @@
-"""The student judged at the sites that allow it, on private pictures that nobody else could use: only numbers come back."""
+"""The student judged, and fine-tuned, at the sites that allow it, on private pictures that nobody else could use: only
+numbers come back."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from nakt_fed.exchange import Exchange, Request, Sites
 from nakt_fed.ledger import Ledger
-from nakt_fed.recipe import NetworkSpec
+from nakt_fed.recipe import NetworkSpec, Recipe
+from nakt_fed.site.personal_order import PersonalOrder
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+SEND, TAKEN = "send_student", {"taken": True}
+"""A site's words: it needs the student itself; it has taken it."""
 
 
 class Score(BaseModel):
@@ -30,24 +35,79 @@ class SiteScore(BaseModel):
     teacher: Score
 
 
+class PersonalScore(SiteScore):
+    """And how the student does once it was fine-tuned there, on other pictures of the site."""
+
+    personalised: Score
+
+
+Told = dict[str, dict[str, Any]]
+"""Per site a score; or {"refused": reason}."""
+
+
 def judged_at_sites(
     sites: Sites, names: Iterable[str], student: Path, network: NetworkSpec, ledger: Ledger
 ) -> dict[str, dict[str, Any]]:
     """Send the student's weights (safetensors) to these sites; per site a SiteScore, or {"refused": reason}."""
+    names = list(names)
     blob = student.read_bytes()
     meta = {"network": network.model_dump(mode="json")}
-    told = {}
+    told: Told = {}
     for done in sites.exchange({name: iter([Request("evaluate", meta, blob)]) for name in names}):
-        told[done.site] = score = _score(done)
-        outcome = ("failed", score["refused"]) if "refused" in score else ("ok",)
-        ledger.write(done, "private", None, int(score.get("n", 0)), *outcome)
+        told[done.site] = _noted(done, SiteScore, ledger)
     return {name: told[name] for name in names if name in told}
 
 
-def _score(done: Exchange) -> dict[str, Any]:
+def personalised_at_sites(
+    sites: Sites, names: Iterable[str], student: Path, network: NetworkSpec, recipe: Recipe, ledger: Ledger
+) -> dict[str, dict[str, Any]]:
+    """Ask these sites to fine-tune the student; per site a PersonalScore, or {"refused": reason}.
+
+    The weights go only to a site that asks for them: one that has done it before, for an earlier start of the run, answers
+    at once.
+    """
+    names = list(names)
+    blob = student.read_bytes()
+    order = PersonalOrder(student=hashlib.sha256(blob).hexdigest(), network=network, recipe=recipe)
+    ask = Request("personalise", order.model_dump(mode="json"))
+    said: dict[str, list[str]] = {name: [] for name in names}
+    told: Told = {}
+    for done in sites.exchange({name: _orders(ask, blob, said[name]) for name in names}):
+        word = SEND if done.reply.meta.get("reason") == SEND else "taken" if done.reply.meta == TAKEN else "told"
+        said[done.site].append(word)
+        if word == "told":
+            told[done.site] = _noted(done, PersonalScore, ledger)
+        elif word == "taken":
+            ledger.write(done, "private", None, 0, "ok")
+    return {name: told.get(name, {"refused": "bad_reply"}) for name in names}
+
+
+def _orders(ask: Request, blob: bytes, said: list[str]) -> Iterator[Request | None]:
+    """The order; where the site wants the student, with it; and then again, to be told the numbers."""
+    steps = [(ask, SEND), (Request(ask.kind, ask.meta, blob), "taken"), (ask, "")]
+    for number, (request, goes_on) in enumerate(steps, 1):
+        yield request
+        while len(said) < number:
+            yield None
+        if said[-1] != goes_on:
+            return
+
+
+def _noted(done: Exchange, model: type[BaseModel], ledger: Ledger) -> dict[str, Any]:
+    score = _score(done, model)
+    outcome = ("failed", score["refused"]) if "refused" in score else ("ok",)
+    ledger.write(done, "private", None, int(score.get("n", 0)), *outcome)
+    return score
+
+
+def _score(done: Exchange, model: type[BaseModel]) -> dict[str, Any]:
     if not done.reply.ok:
-        return {"refused": str(done.reply.meta.get("reason", "no reason given"))}
+        return {"refused": _reason(done.reply.meta)}
     try:
-        return SiteScore.model_validate(done.reply.meta).model_dump()
+        return model.model_validate(done.reply.meta).model_dump()
     except ValidationError:
         return {"refused": "bad_reply"}
+
+
+def _reason(meta: Mapping[str, Any]) -> str:
+    return str(meta.get("reason", "no reason given"))

@@ -34,7 +34,8 @@ def estimate_seconds(study: Study, summary: StudySummary) -> dict[str, float]:
     answers = sum(_answer(site.teacher.spec(), size) * questions for site, _ in sites)
     torch.set_num_threads(resources.student_threads)
     student = _training(study.student.spec(), study.student.recipe(), size, summary.pictures)
-    few = _training(study.student.spec(), study.fine_tune.recipe(), size, summary.fine_tune) if study.fine_tune else 0.0
+    count = summary.fine_tune + (sum(site.train for _, site in sites) / at_once if study.tunes_at_sites else 0)
+    few = _training(study.student.spec(), study.fine_tune.recipe(), size, count) if study.fine_tune else 0.0
     stages = {
         "start of Flower and Ray": float(START_SECONDS),
         "teachers": teachers / at_once,
@@ -45,7 +46,7 @@ def estimate_seconds(study: Study, summary: StudySummary) -> dict[str, float]:
     return {name: seconds for name, seconds in stages.items() if seconds}
 
 
-def _training(spec: NetworkSpec, recipe: Recipe, size: int, pictures: int) -> float:
+def _training(spec: NetworkSpec, recipe: Recipe, size: int, pictures: float) -> float:
     """Seconds of a whole training, if every picture is kept."""
     cpu = torch.device("cpu")
     half = half_type(recipe.precision, cpu)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate", "app"]
+Kind = Literal["hello", "prepare", "offer", "pictures", "masks", "evaluate", "personalise", "app"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Request:
     pictures  blob: coded pictures of the offered set, meta `indices`: the site keeps them (views need them again)
     masks     meta `set`, `manifest`, `indices`: answer with the teacher's soft masks
     evaluate  blob: a student (safetensors), meta `network`: its Dice and the teacher's on the private pictures
+    personalise  meta `student` (its SHA-256), `network`, `recipe`: fine-tune it on the private pictures and keep it; Dice of
+              teacher, student and personalised student. blob: the student, once the site has asked for it (`send_student`)
     app       blob: a Flower bundle; asked by the site's own SuperNode: may it run here
     """
 

@@ -85,7 +85,7 @@ def inspect_study(study: Study, federated: bool = False) -> StudySummary:
     answers = originals * (1 + study.transferal.views)
     tests = {site.name: site.test for site in sites if site.test} | _tests(study)
     with _naming("fine_tune"):
-        annotated = len(load_annotated(few.images, few.masks, size)) if few else 0
+        annotated = len(load_annotated(few.images, few.masks, size)) if few and few.images and few.masks else 0
     back = round(answers * size**2 * MASK_BITS_PER_PIXEL / 8)
     return StudySummary(sites, originals, answers - originals, bytes_out, back, tests, annotated, faults)
 

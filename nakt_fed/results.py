@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nakt_fed.answered import pictures_answered
+from nakt_fed.at_sites import Told
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.events import follow
 from nakt_fed.filtering import read_filter, scaled_alpha
@@ -26,16 +27,18 @@ FEDAVG_ROUNDS = 10
 PACKAGES = ("nakt-fed", "torch", "flwr", "ray", "segmentation-models-pytorch", "numpy", "zarr", "imagecodecs", "pillow")
 
 
-def write_results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]]) -> Path:
-    """Write results.json of a run, whole or not at all; `at_sites` is what the sites told of the student."""
+def write_results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) -> Path:
+    """Write results.json of a run, whole or not at all; `at_sites` and `personalised` are what the sites told of the student."""
     path = run.folder / "results.json"
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(_results(run, dice, at_sites), indent=1, ensure_ascii=False), encoding="utf-8")
+    part.write_text(
+        json.dumps(_results(run, dice, at_sites, personalised), indent=1, ensure_ascii=False), encoding="utf-8"
+    )
     part.replace(path)
     return path
 
 
-def _results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) -> dict[str, Any]:
     study = run.study
     return {
         "version": VERSION,
@@ -51,6 +54,7 @@ def _results(run: "Run", dice: "DiceTable", at_sites: dict[str, dict[str, Any]])
             model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()
         },
         "at_sites": at_sites,
+        "personalised": personalised,
         "ktc": _ktc(dice),
         "bytes": _bytes(run.round.ledger.lines()),
         "seconds": _seconds(run.folder),

@@ -10,7 +10,7 @@ from typing import Any
 from nakt_fed import run_tests
 from nakt_fed.annotation import Annotation
 from nakt_fed.answered import Combiners, counted_sites, sites_of_chunks
-from nakt_fed.at_sites import judged_at_sites
+from nakt_fed.at_sites import Told, judged_at_sites, personalised_at_sites
 from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.errors import RunError, is_disk_full
@@ -22,7 +22,7 @@ from nakt_fed.results import write_results
 from nakt_fed.round import Round
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import FitStudent, StudentJob
-from nakt_fed.study import Study
+from nakt_fed.study import FineTuneSpec, Study
 from nakt_fed.suspects import note_suspects
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.weightings import find
@@ -43,6 +43,7 @@ class Run:
         self.events = EventLog(folder / "events.jsonl")
         self.round = Round(sites, folder, min_sites=study.min_sites, near=study.round.near)
         self.cards: dict[str, dict[str, object]] = {}
+        self.personalised: Told = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -134,24 +135,35 @@ class Run:
             self._student("student", self._pseudo, self.folder, self.study.student.recipe(), None)
 
     def fine_tune(self) -> None:
-        """The same three in fine_tune/, from the student and the annotated pictures."""
-        spec = self.study.fine_tune
-        assert spec is not None
+        """The same three in fine_tune/, from the student and the annotated pictures; then at the sites, on theirs."""
+        assert self.study.fine_tune is not None
+        recipe = self.study.fine_tune.recipe()
         with self.stage("fine_tune"):
-            out = self.folder / "fine_tune"
-            out.mkdir(exist_ok=True)
-            few = load_annotated(spec.images, spec.masks, self.study.study.image_size)
-            place = self._for_workers("fine_tune/annotated.zarr")
-            annotated = PseudoSet(place, self.study.study.image_size, self.study.chunk(len(few)), few.ids)
-            annotated.add(few.images, few.masks)
-            annotated.close("annotated")
-            self._student(
-                "student+fine_tune",
-                place,
-                out,
-                spec.recipe(),
-                self.folder / "student.safetensors",
-            )
+            if self.study.tunes_here:
+                self._fine_tune_here(self.study.fine_tune, recipe)
+            if self.study.tunes_at_sites:
+                network, ledger = self.study.student.spec(), self.round.ledger
+                self.personalised = personalised_at_sites(
+                    self.sites, self.round.active, self._best, network, recipe, ledger
+                )
+
+    def _fine_tune_here(self, spec: FineTuneSpec, recipe: Recipe) -> None:
+        out = self.folder / "fine_tune"
+        out.mkdir(exist_ok=True)
+        assert spec.images is not None
+        assert spec.masks is not None
+        few = load_annotated(spec.images, spec.masks, self.study.study.image_size)
+        place = self._for_workers("fine_tune/annotated.zarr")
+        annotated = PseudoSet(place, self.study.study.image_size, self.study.chunk(len(few)), few.ids)
+        annotated.add(few.images, few.masks)
+        annotated.close("annotated")
+        self._student("student+fine_tune", place, out, recipe, self.folder / "student.safetensors")
+
+    @property
+    def _best(self) -> Path:
+        """The best student there is."""
+        folder = self.folder / "fine_tune" if self.study.tunes_here else self.folder
+        return folder / "student.safetensors"
 
     def _student(self, who: str, pseudo: str, out: Path, recipe: Recipe, init: Path | None) -> None:
         if is_saved(out / "student.safetensors"):
@@ -184,7 +196,7 @@ class Run:
             combine = self.combiners.of(self.round.active)
             dice = run_tests.all_dice(self.study, self.folder, self.tests, self.round.active, combine)
             at_sites = self._judged() if self.study.round.judge_student else {}
-        write_results(self, dice, at_sites)
+        write_results(self, dice, at_sites, self.personalised)
         from nakt_fed.report import write_report  # plotting is slow to import and not needed before
 
         with self.stage("report"):
@@ -193,9 +205,8 @@ class Run:
 
     def _judged(self) -> dict[str, dict[str, Any]]:
         """The best student there is, judged by the sites that have answered."""
-        folder = self.folder / "fine_tune" if self.study.fine_tune else self.folder
-        weights, network = folder / "student.safetensors", self.study.student.spec()
-        return judged_at_sites(self.sites, self.round.active, weights, network, self.round.ledger)
+        network = self.study.student.spec()
+        return judged_at_sites(self.sites, self.round.active, self._best, network, self.round.ledger)
 
 
 def run_study(study: Study, folder: Path, sites: Sites, fit_student: FitStudent) -> None:

@@ -61,7 +61,7 @@ def _answers(
     store = shared.masks
     soft = {site: store.all(site) for site in sites}
     yield from ((f"teacher:{site}", masks) for site, masks in soft.items())
-    students = {"student": folder} | ({"student+fine_tune": folder / "fine_tune"} if study.fine_tune else {})
+    students = {"student": folder} | ({"student+fine_tune": folder / "fine_tune"} if study.tunes_here else {})
     answers = {"ensemble": combine(soft)} | {name: _student(place, study, shared) for name, place in students.items()}
     for name, masks in answers.items():
         store.write_all(name, masks)

@@ -19,7 +19,11 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
 from nakt_fed.offered import OfferedSet, set_folder
 from nakt_fed.predict import Teacher, probabilities, quantise
+from nakt_fed.progress import epoch_reporter
 from nakt_fed.site.evaluation import MIN_EVALUATED, evaluated
+from nakt_fed.site.personal import personalised, place
+from nakt_fed.site.personal_order import PersonalOrder
+from nakt_fed.site.personal_training import Job, Trainer, train_here
 from nakt_fed.site_data import PrivateData, private_data
 from nakt_fed.study import MOST_CHUNK, SiteSpec, Study
 from nakt_fed.teacher import TeacherCard, trained_teacher
@@ -49,9 +53,10 @@ class TeacherService:
         threads: int,
         events: EventLog | None = None,
         min_evaluated: int = MIN_EVALUATED,
+        trainer: Trainer | None = None,
     ) -> None:
         self.site, self.folder, self.image_size, self.seed, self.threads = site, folder, image_size, seed, threads
-        self.events, self.min_evaluated = events, min_evaluated
+        self.events, self.min_evaluated, self.trainer = events, min_evaluated, trainer or self._train_here
         self.sets: dict[str, OfferedSet] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -64,6 +69,7 @@ class TeacherService:
             "pictures": self._pictures,
             "masks": self._masks,
             "evaluate": self._evaluate,
+            "personalise": self._personalise,
         }
         torch.set_num_threads(self.threads)
         try:
@@ -148,6 +154,23 @@ class TeacherService:
 
     def _evaluate(self, request: Request) -> Reply:
         return evaluated(request, self.data, lambda pictures: self.teacher(pictures), self.min_evaluated)
+
+    def _personalise(self, request: Request) -> Reply:
+        order = PersonalOrder.model_validate(request.meta)
+        job = Job(
+            folder=place(self.folder, order.key, self.data),
+            order=order,
+            site=self.site,
+            image_size=self.image_size,
+            seed=self.seed,
+            threads=self.threads,
+        )
+        least = self.min_evaluated
+        return personalised(job, request.blob, self.data, lambda x: self.teacher(x), self.trainer, least)
+
+    def _train_here(self, job: Job, data: PrivateData) -> str:
+        report = epoch_reporter(self.events, f"personalised:{self.site.name}", job.order.recipe.epochs)
+        return train_here(job, data, report)
 
 
 @lru_cache(maxsize=64)

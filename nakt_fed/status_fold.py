@@ -11,7 +11,7 @@ from nakt_fed.status_data import Epoch, Told
 from nakt_fed.status_files import plain
 
 SET_ASIDE = re.compile(r"site (?P<site>\S+) is set aside \((?P<where>[^)]*)\): (?P<reason>.*)", re.DOTALL)
-NO_ERROR = {"no_evaluation", "too_few_images"}
+NO_ERROR = {"no_evaluation", "no_personalisation", "too_few_images"}
 """A site that does not judge students has done nothing wrong."""
 
 
@@ -130,7 +130,7 @@ class Fold:
         who, _, name = str(event["who"]).partition(":")
         if who == "teacher":
             self.sites[name].teacher = epoch
-        else:
+        elif not name:  # else a student that a site personalises
             self.students[who] = epoch
 
     def _warning(self, event: Mapping[str, Any]) -> None:

@@ -96,12 +96,26 @@ class StudentSpec(NetworkSpec, Recipe):
 
 
 class FineTuneSpec(Recipe):
-    """Algorithm 2: a few annotated pictures."""
+    """Algorithm 2: on a few annotated pictures of the coordinator's; `at_sites`: on the private ones of each site that allows
+    it, where the personalised student stays."""
 
-    images: Path
-    masks: Path
+    images: Path | None = None
+    masks: Path | None = None
+    at_sites: bool = False
     epochs: int = Field(default=50, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        for given, lacking in (("images", "masks"), ("masks", "images")):
+            if getattr(self, given) and not getattr(self, lacking):
+                raise ValueError(f"has {given} but no {lacking}; give both folders")
+        if not (self.images or self.at_sites):
+            raise ValueError(
+                "needs annotated pictures: give images and masks of the coordinator's, "
+                "or at_sites = true for the private ones of the sites"
+            )
+        return self
 
 
 class TestSpec(Part):
@@ -185,6 +199,16 @@ class Study(Part):
         return self.round.min_sites or len(self.site)
 
     @property
+    def tunes_here(self) -> bool:
+        """Whether the student is fine-tuned on pictures of the coordinator's."""
+        return self.fine_tune is not None and self.fine_tune.images is not None
+
+    @property
+    def tunes_at_sites(self) -> bool:
+        """Whether the sites are asked to fine-tune the student on theirs."""
+        return self.fine_tune is not None and self.fine_tune.at_sites
+
+    @property
     def test_names(self) -> list[str]:
         """The sites' held-out shares first, then the coordinator's own test sets."""
         return [site.name for site in self.site if site.test_share] + [test.name for test in self.test]
@@ -197,6 +221,8 @@ class Study(Part):
         if self.min_sites > len(self.site):
             raise ValueError(f"round.min_sites is {self.min_sites}, but the study has {len(self.site)} sites; lower it")
         refuse_missing_weights(self.fusion, self.site_names)
+        if self.tunes_at_sites:
+            _refuse_not_at_sites(self)
         return self
 
 
@@ -221,6 +247,20 @@ def refuse_missing_weights(fusion: FusionSpec, sites: list[str]) -> None:
     """Raise StudyError when weights by hand are asked for, and not every site has one."""
     if fusion.weighting == "fixed" and set(fusion.weights) != set(sites):
         raise StudyError(f'fusion.weighting = "fixed" needs a weight for each of {sites}, got {sorted(fusion.weights)}')
+
+
+def _refuse_not_at_sites(study: Study) -> None:
+    """Raise ValueError when no site could personalise the student."""
+    if ":" in study.student.network.removeprefix("smp:"):
+        raise ValueError(
+            f"fine_tune.at_sites: the student's network {study.student.network!r} is code of yours, which no site "
+            "imports; take a network that nakt-fed knows by name, or set at_sites = false"
+        )
+    if all(isinstance(site, SiteSpec) and not site.test_share for site in study.site):
+        raise ValueError(
+            "fine_tune.at_sites: no site has a test_share, and what a student is measured on is never learned from; "
+            "give each [[site]] one, such as test_share = 0.2"
+        )
 
 
 def _refuse_twins(what: str, names: list[str]) -> None:

@@ -11,7 +11,7 @@ Here = Callable[[], Mapping[str, int]]
 
 LOOK_SECONDS = 1.0
 FAILURES = 20  # in a row, of a site that is connected all the time: something is wrong with it, waiting does not help
-PAUSES = {"no_service": 2.0, "busy": 1.0, "not_approved": 5.0, "app_not_approved": 10.0, "quota": 60.0}
+PAUSES = {"no_service": 2.0, "busy": 1.0, "not_approved": 5.0, "app_not_approved": 10.0, "training": 10.0, "quota": 60.0}
 """Seconds until a site that cannot answer just now is asked again, by the reason that it gives."""
 
 

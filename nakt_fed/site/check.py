@@ -101,8 +101,10 @@ def _pictures(file: SiteFile, count: list[int]) -> str:
     if file.private is None:
         return "no private pictures are named: no overlap is counted and no student is evaluated here"
     data = private_data(file.spec(), file.site.image_size, 0)
-    count.append(sum(len(part) for part in (data.train, data.validation, data.test)))
-    return f"{many(count[0], 'private picture')} with masks"
+    total = sum(len(part) for part in (data.train, data.validation, data.test))
+    count.append(len(data.test) or total)
+    share = f", {len(data.test):,} of them the test share" if len(data.test) else ""
+    return f"{many(total, 'private picture')} with masks{share}"
 
 
 def _disk(file: SiteFile) -> str:

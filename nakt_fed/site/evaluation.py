@@ -1,6 +1,6 @@
 """A student judged at a site: its Dice and the teacher's on the private pictures. Mean, spread and number leave, no more."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ MIN_EVALUATED = 10
 BLOCK = 64  # pictures whose soft masks are in memory at a time
 DIGITS = 4
 TOO_FEW = "this site has too few annotated pictures of its own to judge a student without saying much of each of them"
+Answer = Callable[[NDArray[np.uint8]], Any]
+"""Pictures (n, H, W) uint8 -> probabilities (n, H, W)."""
 
 
 def evaluated(request: Request, data: PrivateData, teacher: Teacher, min_evaluated: int = MIN_EVALUATED) -> Reply:
@@ -44,10 +46,18 @@ def evaluated(request: Request, data: PrivateData, teacher: Teacher, min_evaluat
     if sum(map(len, parts)) < min_evaluated:
         return Reply(False, {"reason": "too_few_images", "message": TOO_FEW})
     model = student(request.blob, request.meta.get("network"))
-    scores = {"student": _dice(parts, lambda x: probabilities(model, x)), "teacher": _dice(parts, teacher)}
-    told = {name: summary(values) for name, values in scores.items()}
+    return Reply(True, scores(parts, {"student": lambda pictures: probabilities(model, pictures), "teacher": teacher}))
+
+
+def scores(parts: list[PictureSet], models: Mapping[str, Answer]) -> dict[str, Any]:
+    """{"n", each model: {"mean", "std"}}: Dice over all pictures of `parts`, as fractions to four digits; nothing else leaves.
+
+    Raises:
+        AnswerError: a model answers with another shape, or with what is no probability.
+    """
+    told = {name: summary(_dice(parts, answer)) for name, answer in models.items()}
     means = {name: {"mean": round(s.mean, DIGITS), "std": round(s.std, DIGITS)} for name, s in told.items()}
-    return Reply(True, {"n": told["student"].n, **means})
+    return {"n": sum(map(len, parts)), **means}
 
 
 def student(blob: bytes, network: Any) -> nn.Module:
@@ -120,7 +130,7 @@ def _kind(weights: dict[str, Tensor], name: str) -> tuple[torch.dtype, torch.Siz
     return (weights[name].dtype, weights[name].shape) if name in weights else None
 
 
-def _dice(parts: list[PictureSet], answer: Callable[[NDArray[np.uint8]], Any]) -> NDArray[np.float64]:
+def _dice(parts: list[PictureSet], answer: Answer) -> NDArray[np.float64]:
     """(n,) Dice of the answer's masks, in blocks: memory does not grow with the pictures."""
     values = []
     for images, truth in _blocks(parts):

@@ -13,6 +13,7 @@ from nakt_fed.site.approvals import FOLDER, Approvals
 from nakt_fed.site.cache import Handler
 from nakt_fed.site.gate_state import Offers
 from nakt_fed.site.orders import SAME, Refusal, failed, opened, read_offer
+from nakt_fed.site.personal_order import read_order, refuse_beyond
 from nakt_fed.site.quota import Quota
 from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.site.site_file import SiteFile
@@ -76,6 +77,7 @@ class Gate:
             "pictures": self._pictures,
             "masks": self._masks,
             "evaluate": self._evaluate,
+            "personalise": self._personalise,
             "app": self._app,
         }
 
@@ -161,6 +163,19 @@ class Gate:
         if reply.meta["n"] < self.policy.min_evaluated:
             raise Refusal("too_few_images", "this site has too few annotated pictures to judge a student")
         self.quota.answered(student, reply.meta)
+        return reply
+
+    def _personalise(self, request: Request, about: About) -> Reply:
+        if not self.policy.personalise_student:
+            raise Refusal("no_personalisation", "this site's policy does not let a student be fine-tuned here")
+        order = read_order(request.meta)
+        refuse_beyond(order.recipe, self.policy)
+        self._approved(about.run, 0, "personalisation")
+        if request.blob:  # without one, nothing is begun that was not counted
+            self.quota.training(order.key)
+        reply = self.inner.handle(request)
+        if reply.meta.get("n", self.policy.min_evaluated) < self.policy.min_evaluated:
+            raise Refusal("too_few_images", "this site has too few annotated pictures to judge a student")
         return reply
 
 

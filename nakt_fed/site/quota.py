@@ -1,4 +1,4 @@
-"""How much a site still answers today (UTC): pictures, and students to judge. Kept on disk, so a restart forgets nothing."""
+"""How much a site still answers today (UTC): pictures, students to judge and to fine-tune. Kept on disk, so a restart forgets nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,8 @@ from nakt_fed.site.site_file import Policy
 
 
 class Quota:
-    """Counts in day.json: {"day", "pictures", "students": {sha256: the answer, or null until there is one}}."""
+    """Counts in day.json: {"day", "pictures", "students": {sha256: the answer, or null until there is one},
+    "trainings": [what was begun]}."""
 
     def __init__(self, folder: Path, policy: Policy, today: Callable[[], date]) -> None:
         self.file, self.policy, self.today = StateFile(folder / "day.json"), policy, today
@@ -61,6 +62,19 @@ class Quota:
                 self._keep(student, None)
             answer: dict[str, Any] | None = students.get(student)
             return answer
+
+    def training(self, key: str) -> None:
+        """Count a student to fine-tune; the same one again, with the same recipe, on the same day is free.
+
+        Raises:
+            Refusal: quota.
+        """
+        with self._lock:
+            day, most = self._day(), self.policy.personalisations_per_day
+            begun = day.get("trainings", [])
+            if key not in begun and len(begun) >= most:
+                raise Refusal("quota", f"this site fine-tunes {most} students a day; go on after midnight UTC")
+            self.file.write({**day, "trainings": sorted({*begun, key})})
 
     def answered(self, student: str, answer: dict[str, Any]) -> None:
         """Keep what was answered of a student."""

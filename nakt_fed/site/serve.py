@@ -16,7 +16,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.resume import only_one
 from nakt_fed.site.cache import Cached, Handler
 from nakt_fed.site.connection import CONNECTIONS, Line
-from nakt_fed.site.desk import Desk, say
+from nakt_fed.site.desk import LIMIT, STUDENT_LIMIT, Desk, say
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.site_file import SiteFile
 
@@ -39,7 +39,13 @@ def serve_site(file: SiteFile) -> None:
     with only_one(file.site.folder):
         for stop in STOPS:
             signal.signal(stop, lambda *_: sys.exit(0))
-        answer(Desk(open_site(file)), file.socket, f"site {file.site.name} answers")
+        answer(Desk(open_site(file), limit_of(file)), file.socket, f"site {file.site.name} answers")
+
+
+def limit_of(file: SiteFile) -> int:
+    """Bytes of the largest request: large ones are read only where a student may be sent."""
+    policy = file.policy
+    return STUDENT_LIMIT if policy.evaluate_student or policy.personalise_student else LIMIT
 
 
 def answer(desk: Desk, path: Path, words: str) -> None:
@@ -57,6 +63,7 @@ def answer(desk: Desk, path: Path, words: str) -> None:
 def open_site(file: SiteFile) -> Handler:
     """The whole chain of a site, its teacher and private pictures loaded. Raises NaktError: one of them cannot be used."""
     from nakt_fed.service import TeacherService  # torch
+    from nakt_fed.site.personal_training import Beside
 
     site = file.site
     service = TeacherService(
@@ -66,6 +73,7 @@ def open_site(file: SiteFile) -> Handler:
         seed=0,
         threads=site.threads,
         min_evaluated=file.policy.min_evaluated,
+        trainer=Beside(),
     )
     assert service.teacher is not None  # loaded now, not when the first request comes
     assert service.data is not None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from nakt_fed.recipe import Name, Part
+from nakt_fed.recipe import Name, Part, Share
 from nakt_fed.study import SiteSpec, StudySpec, TeacherSpec
 from nakt_fed.toml_file import parse, read_toml
 
@@ -24,10 +24,14 @@ class SiteSection(Part):
 
 
 class PrivateSpec(Part):
-    """Private test pictures with masks: they count a transferal set's overlap and judge a student. None of them leaves."""
+    """Private test pictures with masks: they count a transferal set's overlap and judge a student. None of them leaves.
+
+    With a `test_share` a student is judged on that share alone, and may be fine-tuned on the others.
+    """
 
     images: Path
     masks: Path
+    test_share: Share = 0.0
 
 
 class CoordinatorSpec(Part):
@@ -46,6 +50,7 @@ class Policy(Part):
     """What this site answers, whoever asks. The gate reads nothing else.
 
     `apps`: SHA-256 of the Flower bundles that may run here; empty, none may. `min_pictures`: see `gate.coarse`.
+    `personalise_epochs` and what follows it are upper bounds of the recipe by which a student is fine-tuned here.
     """
 
     apps: tuple[Sha256, ...] = ()
@@ -56,6 +61,11 @@ class Policy(Part):
     evaluate_student: bool = False
     evaluations_per_day: int = Field(default=4, ge=1)
     min_evaluated: int = Field(default=10, ge=2)
+    personalise_student: bool = False
+    personalisations_per_day: int = Field(default=1, ge=1)
+    personalise_epochs: int = Field(default=200, ge=1)
+    personalise_batch_size: int = Field(default=16, ge=1)
+    personalise_learning_rate: float = Field(default=0.01, gt=0)
     approval: Literal["automatic", "by hand"] = "by hand"
     expires: date | None = None
 
@@ -78,6 +88,11 @@ class SiteFile(Part):
             )
         if self.policy.evaluate_student and self.private is None:
             raise ValueError("policy.evaluate_student needs [private] images and masks to evaluate on; add them")
+        if self.policy.personalise_student and not (self.private and self.private.test_share):
+            raise ValueError(
+                "policy.personalise_student needs [private] images and masks with a test_share: what a student is "
+                "measured on is never learned from; add them, such as test_share = 0.5"
+            )
         return self
 
     @property
@@ -93,6 +108,7 @@ class SiteFile(Part):
             name=self.site.name,
             images=private.images if private else None,
             masks=private.masks if private else None,
+            test_share=private.test_share if private else 0.0,
             teacher=teacher,
         )
 

@@ -8,7 +8,7 @@ def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
     """One sentence per rule. Nothing here leaves the site.
 
     Args:
-        n_private: how many annotated private pictures there are; None where they were not counted.
+        n_private: how many annotated private pictures a student is judged on; None where they were not counted.
     """
     policy, key = file.policy, file.coordinator.public_key.name
     return [
@@ -18,6 +18,7 @@ def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
         _approval(policy),
         _masks(file),
         *_evaluation(file, n_private),
+        *_personalisation(file, n_private),
         *_known(file),
         "says its name, its version of nakt-fed and of its teacher: the network, its number of weights, how many pictures it was "
         "trained on and its Dice on validation pictures",
@@ -54,6 +55,27 @@ def _evaluation(file: SiteFile, count: int | None) -> list[str]:
     )
     if count is not None and count < policy.min_evaluated:
         return [rule, f"but every evaluation will be refused: at least {policy.min_evaluated} pictures are needed"]
+    return [rule]
+
+
+def _personalisation(file: SiteFile, count: int | None) -> list[str]:
+    policy = file.policy
+    if not policy.personalise_student:
+        return ["no student may be fine-tuned here"]
+    pictures = "the" if count is None else f"{count:,}"
+    rule = (
+        f"a student may be fine-tuned here on the private pictures outside the test share, at most "
+        f"{many(policy.personalisations_per_day, 'student')} a day, each for at most {many(policy.personalise_epochs, 'epoch')} in "
+        f"batches of at most {policy.personalise_batch_size} with a learning rate of at most {policy.personalise_learning_rate:g}; "
+        f"what it becomes stays in {file.site.folder / 'personalised'}; only mean, standard deviation and number leave, measured "
+        f"on {pictures} private pictures of the test share, for the site's own teacher and the student before and after; how far a "
+        "training is can be asked meanwhile"
+    )
+    if count is not None and count < policy.min_evaluated:
+        return [
+            rule,
+            f"but every fine-tuning will be refused: at least {policy.min_evaluated} pictures in the test share are needed",
+        ]
     return [rule]
 
 

@@ -1,5 +1,6 @@
 """A hospital for tests: its site file, its coordinator's key, its service behind the gate."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def write_key(folder: Path, name: str = "coordinator") -> Path:
     return private
 
 
-def site_file(folder: Path, private: Path | None = None, **policy: Any) -> SiteFile:
+def site_file(folder: Path, private: Path | None = None, test_share: float = 0.0, **policy: Any) -> SiteFile:
     """`private` holds images and masks; approval is automatic unless told otherwise."""
     raw: dict[str, Any] = {
         "site": {"name": "ann", "image_size": SIZE, "threads": 1},
@@ -47,7 +48,8 @@ def site_file(folder: Path, private: Path | None = None, **policy: Any) -> SiteF
         "policy": {"approval": "automatic", **policy},
     }
     if private:
-        raw["private"] = {"images": str(private / "images"), "masks": str(private / "masks")}
+        folders = {name: str(private / name) for name in ("images", "masks")}
+        raw["private"] = {**folders, "test_share": test_share}
     return parse(SiteFile, raw, folder, "site.toml")
 
 
@@ -104,6 +106,10 @@ class Coordinator:
 
     def judge(self, student: bytes, network: Any) -> Request:
         return self.signed(Request("evaluate", {"network": network}, student))
+
+    def personalise(self, student: bytes, network: Any, recipe: Any, send: bool = False) -> Request:
+        about = {"student": hashlib.sha256(student).hexdigest(), "network": network, "recipe": recipe}
+        return self.signed(Request("personalise", about, student if send else b""))
 
     def everything(self) -> list[Request]:
         """Offer, pictures, masks, chunk by chunk."""

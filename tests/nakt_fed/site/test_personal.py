@@ -1,0 +1,281 @@
+"""A student fine-tuned at a site: the site's rules come first, only numbers leave, and nothing is trained twice."""
+
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load, save
+
+from nakt_fed.checkpoint import load_checkpoint
+from nakt_fed.data.synthetic import synthetic_set, write_folder
+from nakt_fed.errors import StudyError
+from nakt_fed.exchange import Reply, Request
+from nakt_fed.processes import below
+from nakt_fed.recipe import NetworkSpec, Recipe
+from nakt_fed.service import TeacherService
+from nakt_fed.site.gate import Gate
+from nakt_fed.site.personal_training import Beside, Trainer
+from nakt_fed.site.receipts import Receipts
+from nakt_fed.site.words import policy_in_words
+from nakt_fed.teacher import fresh_network
+from tests.nakt_fed.site.hospital import Coordinator, service_of, site_file, write_key
+from tests.tiny import SIZE
+
+COUNT, HELD_OUT = 24, 12
+UNET = {"network": "unet", "width": 2}
+SECRET = "Erika-Mustermann"
+RECIPE = Recipe(epochs=2, batch_size=4, learning_rate=1e-3).model_dump(mode="json")
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Annotated pictures whose files are called after a patient."""
+    folder = tmp_path_factory.mktemp("ward") / SECRET
+    write_folder(synthetic_set(COUNT, SIZE, 5), folder)
+    for part in ("images", "masks"):
+        for path in list((folder / part).iterdir()):
+            path.rename(path.with_name(f"{SECRET}-{path.name}"))
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_key(tmp_path)
+    return tmp_path
+
+
+def weights(seed: int = 1) -> bytes:
+    return save(fresh_network(NetworkSpec(**UNET), seed).state_dict())
+
+
+def gate_of(home: Path, private: Path, trainer: Trainer | None = None, **policy: Any) -> Gate:
+    file = site_file(home, private, 0.5, **{"personalise_student": True, **policy})
+    service = service_of(file)
+    service.trainer = trainer or service.trainer
+    return Gate(file, service)
+
+
+def outcome(reply: Reply) -> str:
+    return "ok" if reply.ok else str(reply.meta["reason"])
+
+
+def carried_out(gate: Gate, home: Path, recipe: dict[str, Any] = RECIPE, student: bytes | None = None) -> Reply:
+    """As the coordinator asks it."""
+    coordinator, blob = Coordinator(home), student or weights()
+    assert outcome(gate.handle(coordinator.personalise(blob, UNET, recipe))) == "send_student"
+    assert gate.handle(coordinator.personalise(blob, UNET, recipe, send=True)) == Reply(True, {"taken": True})
+    return gate.handle(coordinator.personalise(blob, UNET, recipe))
+
+
+def folder_of(home: Path) -> Path:
+    [folder] = (home / "state" / "personalised").iterdir()
+    return folder
+
+
+def no_training(job: Any, data: Any) -> str:
+    raise AssertionError("it is trained again")
+
+
+def test_only_numbers_leave_and_the_student_stays(home: Path, private: Path) -> None:
+    reply = carried_out(gate_of(home, private), home)
+    assert reply.ok, reply.meta
+    assert reply.blob == b""
+    assert reply.meta.keys() == {"n", "teacher", "student", "personalised"}
+    assert reply.meta["n"] == HELD_OUT
+    assert all(reply.meta[name].keys() == {"mean", "std"} for name in ("teacher", "student", "personalised"))
+    folder = folder_of(home)
+    assert {path.name for path in folder.iterdir()} == {
+        "student.safetensors", "student.json", "history.csv", "numbers.json",
+    }  # fmt: skip
+    model, card = load_checkpoint(folder / "student.safetensors")
+    assert card["provenance"]["personalised_at"] == "ann"
+    assert card["provenance"]["n_images"] + HELD_OUT <= COUNT
+    assert any(not np.array_equal(kept, load(weights())[name]) for name, kept in model.state_dict().items())
+
+
+def test_what_is_measured_is_never_learned_from(home: Path, private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nakt_fed.site import personal_training
+
+    learned: list[str] = []
+    fit = personal_training.fit
+
+    def watched(model: Any, train: Any, recipe: Any, **more: Any) -> Any:
+        learned.extend([*train.ids, *more["validation"].ids])
+        return fit(model, train, recipe, **more)
+
+    monkeypatch.setattr(personal_training, "fit", watched)
+    gate = gate_of(home, private)
+    assert carried_out(gate, home).ok
+    service = gate.inner
+    assert isinstance(service, TeacherService)
+    assert len(learned) == COUNT - HELD_OUT
+    assert not set(learned) & set(service.data.test.ids)
+
+
+def test_who_asks_again_gets_the_same_numbers_and_nothing_is_trained(home: Path, private: Path) -> None:
+    told = carried_out(gate_of(home, private), home)
+    again = gate_of(home, private, no_training)
+    assert again.handle(Coordinator(home, run="another").personalise(weights(), UNET, RECIPE)) == told
+    other = again.handle(Coordinator(home).personalise(weights(), UNET, {**RECIPE, "epochs": 3}))
+    assert outcome(other) == "send_student", "another recipe is another student"
+
+
+def test_other_masks_make_it_another_student(home: Path, private: Path, tmp_path: Path) -> None:
+    assert carried_out(gate_of(home, private), home).ok
+    mended = tmp_path / "mended"
+    write_folder(synthetic_set(COUNT, SIZE, 6), mended)
+    assert (
+        outcome(gate_of(home, mended).handle(Coordinator(home).personalise(weights(), UNET, RECIPE))) == "send_student"
+    )
+
+
+def test_the_policy_comes_first(home: Path, private: Path) -> None:
+    coordinator, blob = Coordinator(home), weights()
+    good = coordinator.personalise(blob, UNET, RECIPE, send=True)
+    assert outcome(gate_of(home, private, personalise_student=False).handle(good)) == "no_personalisation"
+    assert outcome(gate_of(home, private, approval="by hand").handle(good)) == "not_approved"
+    gate = gate_of(home, private)
+    assert outcome(gate.handle(Request("personalise", {"network": UNET}, blob))) == "not_signed"
+    assert outcome(gate.handle(Request("personalise", good.meta, weights(5)))) == "wrong_order"
+    assert outcome(gate.handle(coordinator.judge(blob, UNET))) == "no_evaluation"
+    assert not (home / "state" / "personalised").exists()
+
+
+@pytest.mark.parametrize(("key", "most"), [("epochs", 200), ("batch_size", 16), ("learning_rate", 0.01)])
+def test_the_recipe_has_bounds(home: Path, private: Path, key: str, most: float) -> None:
+    coordinator, gate = Coordinator(home), gate_of(home, private)
+    assert outcome(gate.handle(coordinator.personalise(weights(), UNET, {**RECIPE, key: most}))) == "send_student"
+    over = gate.handle(coordinator.personalise(weights(), UNET, {**RECIPE, key: 2 * most}))
+    assert outcome(over) == "recipe_not_allowed"
+    assert f"lower fine_tune.{key}" in over.meta["message"]
+
+
+def test_students_a_day(home: Path, private: Path) -> None:
+    """One a day, by what was begun, also over a restart; what is known already is always told."""
+    told = carried_out(gate_of(home, private), home)
+    gate, coordinator = gate_of(home, private), Coordinator(home)
+    assert outcome(gate.handle(coordinator.personalise(weights(2), UNET, RECIPE, send=True))) == "quota"
+    assert gate.handle(coordinator.personalise(weights(), UNET, RECIPE)) == told
+    assert (
+        gate_of(home, private, personalisations_per_day=2)
+        .handle(coordinator.personalise(weights(2), UNET, RECIPE, send=True))
+        .ok
+    )
+
+
+def test_too_few_pictures_say_no_number(home: Path, private: Path) -> None:
+    few = gate_of(home, private, min_evaluated=HELD_OUT + 1).handle(
+        Coordinator(home).personalise(weights(), UNET, RECIPE)
+    )
+    assert outcome(few) == "too_few_images"
+    assert not any(letter.isdigit() for letter in few.meta["message"])
+    assert carried_out(gate_of(home, private, min_evaluated=HELD_OUT), home).ok
+    stored = gate_of(home, private, min_evaluated=HELD_OUT + 1)
+    assert outcome(stored.handle(Coordinator(home).personalise(weights(), UNET, RECIPE))) == "too_few_images"
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"student": "../../etc"}, {"network": 7}, {"recipe": {"epochs": 0}}, {"recipe": None}, {"more": 1}]
+)
+def test_an_order_that_is_none(home: Path, private: Path, spoilt: dict[str, Any]) -> None:
+    good = json.loads(Coordinator(home).personalise(weights(), UNET, RECIPE).meta["order"])["meta"]
+    request = Coordinator(home).signed(Request("personalise", {**good, **spoilt}))
+    assert outcome(gate_of(home, private).handle(request)) == "bad_request"
+
+
+def test_a_student_that_does_not_fit_is_not_taken(home: Path, private: Path) -> None:
+    gate, coordinator = gate_of(home, private, personalisations_per_day=9), Coordinator(home)
+    for blob, network in (
+        (b"\x80\x04K\x01.", UNET),
+        (weights(), {"network": "os:getcwd"}),
+        (weights(), {**UNET, "width": 4}),
+    ):
+        assert outcome(gate.handle(coordinator.personalise(blob, network, RECIPE, send=True))) == "bad_answer"
+    good = json.loads(coordinator.personalise(weights(1), UNET, RECIPE).meta["order"])["meta"]
+    assert outcome(gate.handle(coordinator.signed(Request("personalise", good, weights(2))))) == "bad_answer"
+    assert not (home / "state" / "personalised").exists()
+
+
+def test_a_training_that_fails_tells_a_reference_only(home: Path, private: Path) -> None:
+    def fails(job: Any, data: Any) -> str:
+        raise OSError(f"{private}/{SECRET}.png")
+
+    reply = carried_out(gate_of(home, private, fails), home)
+    assert reply.meta.keys() == {"reason", "reference"}
+    assert SECRET in (home / "state" / "errors.jsonl").read_text()
+
+
+def test_receipts_have_every_step(home: Path, private: Path) -> None:
+    carried_out(gate_of(home, private), home)
+    lines = [line for line in Receipts(home / "state" / "receipts.jsonl").lines() if line["kind"] == "personalise"]
+    assert [line["outcome"] for line in lines] == ["send_student", "ok", "ok"]
+    assert lines[1]["bytes_in"] == len(weights())
+
+
+def wait_while(gate: Gate, request: Request, seconds: float = 60) -> tuple[Reply, list[str]]:
+    """Until the training is over; what the site said of its progress."""
+    said, end = [], time.monotonic() + seconds
+    while (reply := gate.handle(request)).meta.get("reason") == "training" and time.monotonic() < end:
+        said.append(str(reply.meta["message"]))
+        time.sleep(0.05)
+    return reply, said
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+@pytest.mark.slow
+def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, tmp_path: Path) -> None:
+    """The service answers others meanwhile; the second process keeps the first one's epochs and ends as one undisturbed."""
+    recipe = {**RECIPE, "epochs": 60}
+    gate, coordinator = gate_of(home, private, Beside()), Coordinator(home)
+    request = coordinator.personalise(weights(), UNET, recipe)
+    assert outcome(carried_out(gate, home, recipe)) == "training"
+    assert gate.handle(coordinator.hello()).ok
+    folder, end = folder_of(home), time.monotonic() + 60
+    while not (folder / "last.pt").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    for pid in below(os.getpid()):
+        if b"personal_training" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    before = rows(folder)
+    assert 1 <= len(before) < 60
+    again = gate_of(home, private, Beside())  # a service that was started again
+    told, said = wait_while(again, request)
+    assert told.ok, told.meta
+    assert all(line.endswith("of 60 is done") for line in said)
+    assert rows(folder)[: len(before)] == before, "epochs were trained again"
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    write_key(undisturbed)
+    assert carried_out(gate_of(undisturbed, private), undisturbed, recipe) == told
+    assert (folder_of(undisturbed) / "student.safetensors").read_bytes() == (
+        folder / "student.safetensors"
+    ).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_that_fails(home: Path, private: Path) -> None:
+    recipe = {**RECIPE, "learning_rate": 0.01}
+    poor = save({name: value * 1e30 if value.is_floating_point() else value for name, value in load(weights()).items()})
+    gate = gate_of(home, private, Beside())
+    assert outcome(carried_out(gate, home, recipe, poor)) == "training"
+    failed, _ = wait_while(gate, Coordinator(home).personalise(poor, UNET, recipe))
+    assert failed.meta.keys() == {"reason", "reference"}
+    assert "the loss is nan" in (home / "state" / "errors.jsonl").read_text()
+
+
+def test_the_site_file_asks_for_a_test_share(home: Path, private: Path) -> None:
+    with pytest.raises(StudyError, match="test_share"):
+        site_file(home, private, personalise_student=True)
+    told = " ".join(policy_in_words(site_file(home, private, 0.5, personalise_student=True), 200))
+    assert "fine-tuned here" in told
+    assert "no student may be fine-tuned here" in " ".join(policy_in_words(site_file(home, private), 200))
