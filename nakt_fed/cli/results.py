@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ def print_results(run: Path, console: Console | None = None) -> None:
     if results.get("at_sites"):
         console.print("\nDice at the sites, on private pictures that nobody else can use, mean ± std in %")
         console.print(at_sites_table(results["at_sites"]))
+    if results.get("personalised"):
+        console.print(
+            "\nPersonalised at the sites: Dice on other private pictures than it learned from, mean ± std in %"
+        )
+        console.print(at_sites_table(results["personalised"], ("teacher", "student", "personalised")))
     shared, back = results["transferal"], size(results["bytes"]["back"])
     lines = [f"! without site {site}{_used(results, site)}: {why}" for site, why in results["set_aside"].items()]
     lines.append(f"{shared['kept']} of {many(shared['images'], 'transferal picture')} kept; {back} of masks came back")
@@ -63,14 +69,14 @@ def dice_table(dice: dict[str, Any], tests: list[str]) -> Table:
     return table
 
 
-def at_sites_table(at_sites: dict[str, Any]) -> Table:
-    """One row per site: how many pictures, the student and the site's teacher on them, or why it tells nothing."""
+def at_sites_table(at_sites: dict[str, Any], models: Sequence[str] = ("student", "teacher")) -> Table:
+    """One row per site: how many pictures, the models on them, or why it tells nothing."""
     table = Table(Column("", no_wrap=True), box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title in ("pictures", "student", "teacher"):
+    for title in ("pictures", *models):
         table.add_column(title, justify="right")
     for site, score in at_sites.items():
         cells = [score["refused"]] if "refused" in score else [str(score["n"])]
-        cells += [_spread(score[name]) for name in ("student", "teacher") if name in score]
+        cells += [_spread(score[name]) for name in models if name in score]
         table.add_row(site, *cells)
     return table
 

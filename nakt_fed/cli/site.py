@@ -13,6 +13,7 @@ COMMANDS = {
     "supernode": ("nakt_fed.cli.site", "Start the SuperNode alone, for a user of its own."),
     "approve": ("nakt_fed.cli.site_records", "Let this site answer a run."),
     "approvals": ("nakt_fed.cli.site_records", "Which runs wait for an approval, and which have one."),
+    "personalised": ("nakt_fed.cli.site_records", "The students that were fine-tuned here, and how well they do."),
     "receipts": ("nakt_fed.cli.site_records", "The log of everything that was asked of this site."),
 }
 

@@ -1,4 +1,4 @@
-"""`nakt site approve`, `approvals` and `receipts`: what asks to be answered here, and what was."""
+"""`nakt site approve`, `approvals`, `personalised` and `receipts`: what asks to be answered here, what was, what it left."""
 
 from collections import deque
 from pathlib import Path
@@ -45,6 +45,17 @@ def approvals(site_file: Path) -> None:
     for run, time in approved.items():
         click.echo(f"approved  {run}: {time}")
     click.echo(f"{many(len(waiting), 'run')} waiting, {len(approved)} approved")
+
+
+@click.command()
+@SITE_FILE
+def personalised(site_file: Path) -> None:
+    """The students that a coordinator had fine-tuned here, on private pictures: they have never left."""
+    from nakt_fed.site.personal_list import listed
+    from nakt_fed.site.site_file import load_site
+
+    lines = listed(load_site(site_file).site.folder)
+    click.echo("\n".join(lines) or "no student was fine-tuned here")
 
 
 @click.group()

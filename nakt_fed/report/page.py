@@ -63,6 +63,7 @@ def _result(run: FinishedRun, found: dict[str, list[comparison.Difference]]) -> 
         "best_teacher": comparison.best_teacher(run),
         "rows": comparison.dice_rows(run),
         "at_sites": run.results.get("at_sites", {}),
+        "personalised": run.results.get("personalised", {}),
         "label": comparison.label,
         "pictures_in": {test: comparison.pictures_in(run, test) for test in run.tests},
         "differences": found,

@@ -20,11 +20,11 @@ from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply
 from nakt_fed.predict import Teacher, probabilities
 from nakt_fed.site.evaluation import TOO_FEW, scores, student
+from nakt_fed.site.personal_list import FOLDER, NUMBERS
 from nakt_fed.site.personal_training import LOG, Job, Trainer, learnable
 from nakt_fed.site_data import PrivateData
 from nakt_fed.weights import write_atomically
 
-FOLDER, NUMBERS = "personalised", "numbers.json"
 LEAST_LEARNED = 2
 """Pictures; batch normalisation needs two."""
 ONLY_TRAINING = ("received.bytes", "job.json", "last.pt", "best.pt", LOG, ".lock")

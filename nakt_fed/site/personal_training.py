@@ -19,7 +19,7 @@ from nakt_fed.checkpoint import is_saved, save_checkpoint
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.split import split
 from nakt_fed.errors import NaktError, RunError
-from nakt_fed.processes import start_guarded
+from nakt_fed.processes import end_guarded, start_guarded
 from nakt_fed.resume import only_one
 from nakt_fed.seeds import draw
 from nakt_fed.site.evaluation import student
@@ -118,13 +118,20 @@ class Beside:
         code = self.guard.poll() if self.guard else 0
         if self.guard and code is None:
             return _progress(job) if self.folder == job.folder else "another student is fine-tuned here first"
-        asked, self.folder, self.guard = self.folder, None, None
+        asked = self.folder
+        self.end()
         if asked == job.folder and is_saved(job.weights):
             return ""
         if asked == job.folder:
             raise RunError(f"fine-tuning the student failed, exit code {code}: {_last_words(job.folder / LOG)}")
         self.folder, self.guard = job.folder, _start(job)
         return _progress(job)
+
+    def end(self) -> None:
+        """End the training, if there is one; it goes on from its last epoch when it is asked for again."""
+        if self.guard:
+            end_guarded(self.guard)
+        self.folder = self.guard = None
 
 
 def _start(job: Job) -> subprocess.Popen[bytes]:

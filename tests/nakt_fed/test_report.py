@@ -436,10 +436,17 @@ def test_what_the_sites_told_of_the_student(page: Page) -> None:
         assert words in page.text
 
 
+def test_what_the_sites_told_of_the_personalised_student(page: Page) -> None:
+    for words in ("Personalised at the sites", "321", "61.2", "72.3", "83.5", "refused: no_personalisation"):
+        assert words in page.text
+
+
 def test_a_run_of_before_sites_judged_the_student(tmp_path: Path) -> None:
     run = build_run(tmp_path, SMALL)
-    change(run, lambda results: results.pop("at_sites"))
-    assert "own private pictures, mean" not in Page(write_report(run).read_text(encoding="utf-8")).text
+    change(run, lambda results: [results.pop(name) for name in ("at_sites", "personalised")])
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "own private pictures, mean" not in text
+    assert "Personalised" not in text
 
 
 def test_resumed_run_with_a_cut_ledger_and_untold_numbers(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_top_level(results: dict[str, Any]) -> None:
     ours = {
         "version",
         "at_sites",
+        "personalised",
         "set_aside",
         "answered",
         "suspects",

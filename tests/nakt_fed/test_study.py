@@ -143,7 +143,13 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         (("student", "workers"), 0, "student.workers: Input should be greater than or equal to 1"),
         (("student",), {}, "student.network: missing; add it"),
         (("transferal",), 5, "transferal: Input should be a valid dictionary"),
-        (("fine_tune",), {"epochs": 3}, "fine_tune.images: missing; add it"),
+        (
+            ("fine_tune",),
+            {"epochs": 3},
+            "fine_tune: needs annotated pictures: give images and masks of the coordinator's",
+        ),
+        (("fine_tune",), {"images": "few"}, "fine_tune: has images but no masks; give both folders"),
+        (("fine_tune",), {"at_sites": True}, "no site has a test_share"),
         (("resources", "site_threads"), 0, "resources.site_threads: Input should be greater than or equal to 1"),
     ],
 )

@@ -49,6 +49,9 @@ enabled = false
 network = "unet"
 width = 4
 epochs = 1
+[fine_tune]
+at_sites = true
+epochs = 2
 [round]
 chunk_mb = 0.00512  # 5 pictures
 [resources]
@@ -60,8 +63,8 @@ sites_at_once = 2
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    for seed, name in enumerate(("one", "two", "transferal")):
-        write_folder(synthetic_set(12, 32, seed), tmp_path / name)
+    for seed, (name, count) in enumerate({"one": 40, "two": 44, "transferal": 12}.items()):
+        write_folder(synthetic_set(count, 32, seed), tmp_path / name)
     (tmp_path / "study.toml").write_text(STUDY + SITE.format(name="one") + SITE.format(name="two"))
     return tmp_path / "study.toml"
 
@@ -88,6 +91,18 @@ def assert_same_masks(run: Path, oracle: Path) -> None:
     assert (run / "filter.csv").read_text() == (oracle / "filter.csv").read_text()
 
 
+def assert_same_at_sites(run: Path, oracle: Path) -> None:
+    """What the sites told of the students that they keep, and these students."""
+    ours, theirs = (json.loads((folder / "results.json").read_text())["personalised"] for folder in (run, oracle))
+    assert ours == theirs
+    assert {site: score["n"] for site, score in ours.items()} == {"one": 10, "two": 11}
+    kept = [sorted(folder.glob("sites/*/personalised/*/student.safetensors")) for folder in (run, oracle)]
+    assert [len(each) for each in kept] == [2, 2]
+    for mine, other in zip(*kept, strict=True):
+        assert mine.parent.name == other.parent.name
+        assert mine.read_bytes() == other.read_bytes()
+
+
 @pytest.mark.slow
 def test_flower_gives_what_the_oracle_gives(study: Path) -> None:
     run, oracle, kinds = new_run(study, "flower"), new_run(study, "oracle"), []
@@ -95,6 +110,7 @@ def test_flower_gives_what_the_oracle_gives(study: Path) -> None:
     run_flower(study, run, False, lambda event: kinds.append(event["kind"]))
     assert_same_masks(run, oracle)
     assert (run / "student.safetensors").read_bytes() == (oracle / "student.safetensors").read_bytes()
+    assert_same_at_sites(run, oracle)
     assert kinds[-1] == "done"
     assert {"stage", "epoch", "site"} <= set(kinds)
     assert (run / "report.html").exists()

@@ -1,10 +1,12 @@
 """A student fine-tuned at a site: the site's rules come first, only numbers leave, and nothing is trained twice."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from nakt_fed.processes import below
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.service import TeacherService
 from nakt_fed.site.gate import Gate
+from nakt_fed.site.personal_list import listed
 from nakt_fed.site.personal_training import Beside, Trainer
 from nakt_fed.site.receipts import Receipts
 from nakt_fed.site.words import policy_in_words
@@ -232,11 +235,18 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@pytest.fixture
+def beside() -> Iterator[Beside]:
+    trainer = Beside()
+    yield trainer
+    trainer.end()
+
+
 @pytest.mark.slow
-def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, tmp_path: Path) -> None:
+def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, tmp_path: Path, beside: Beside) -> None:
     """The service answers others meanwhile; the second process keeps the first one's epochs and ends as one undisturbed."""
     recipe = {**RECIPE, "epochs": 60}
-    gate, coordinator = gate_of(home, private, Beside()), Coordinator(home)
+    gate, coordinator = gate_of(home, private, beside), Coordinator(home)
     request = coordinator.personalise(weights(), UNET, recipe)
     assert outcome(carried_out(gate, home, recipe)) == "training"
     assert gate.handle(coordinator.hello()).ok
@@ -246,9 +256,10 @@ def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, t
     for pid in below(os.getpid()):
         if b"personal_training" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
+    beside.end()
     before = rows(folder)
     assert 1 <= len(before) < 60
-    again = gate_of(home, private, Beside())  # a service that was started again
+    again = gate_of(home, private, beside)  # a service that was started again
     told, said = wait_while(again, request)
     assert told.ok, told.meta
     assert all(line.endswith("of 60 is done") for line in said)
@@ -263,10 +274,10 @@ def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, t
 
 
 @pytest.mark.slow
-def test_a_process_of_its_own_that_fails(home: Path, private: Path) -> None:
+def test_a_process_of_its_own_that_fails(home: Path, private: Path, beside: Beside) -> None:
     recipe = {**RECIPE, "learning_rate": 0.01}
     poor = save({name: value * 1e30 if value.is_floating_point() else value for name, value in load(weights()).items()})
-    gate = gate_of(home, private, Beside())
+    gate = gate_of(home, private, beside)
     assert outcome(carried_out(gate, home, recipe, poor)) == "training"
     failed, _ = wait_while(gate, Coordinator(home).personalise(poor, UNET, recipe))
     assert failed.meta.keys() == {"reason", "reference"}
@@ -279,3 +290,15 @@ def test_the_site_file_asks_for_a_test_share(home: Path, private: Path) -> None:
     told = " ".join(policy_in_words(site_file(home, private, 0.5, personalise_student=True), 200))
     assert "fine-tuned here" in told
     assert "no student may be fine-tuned here" in " ".join(policy_in_words(site_file(home, private), 200))
+
+
+def test_the_operator_finds_it(home: Path, private: Path) -> None:
+    state = home / "state"
+    assert listed(state) == []
+    told = carried_out(gate_of(home, private), home).meta
+    text = "\n".join(listed(state))
+    assert str(folder_of(home) / "student.safetensors") in text
+    assert hashlib.sha256(weights()).hexdigest() in text
+    assert f"personalised {100 * told['personalised']['mean']:.1f}" in text
+    (folder_of(home) / "numbers.json").unlink()
+    assert "not finished" in "\n".join(listed(state))
