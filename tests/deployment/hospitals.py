@@ -28,7 +28,7 @@ def settle(site: Path, seed: int, raw: dict[str, Any]) -> None:
     write_folder(synthetic_set(4, SIZE, seed=100 + seed), site / "private")
     raw["site"]["threads"] = 1
     raw["teacher"] = {"network": "slow_teacher:unet", "width": WIDTH, "checkpoint": "teacher.safetensors"}
-    raw["private"] = {"images": "private/images", "masks": "private/masks"}
+    raw["private"] = {"images": "private/images", "masks": "private/masks", "test_share": 0.5}
 
 
 def lively(network: nn.Module) -> nn.Module:

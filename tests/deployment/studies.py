@@ -33,7 +33,7 @@ def write_study(
 
 
 def _raw(name: str, **tables: dict[str, Any]) -> dict[str, Any]:
-    raw = {key: {**table, **tables.get(key, {})} for key, table in RAW.items()}
+    raw = {key: {**RAW.get(key, {}), **tables.get(key, {})} for key in RAW | tables}
     raw["transferal"] |= {"images": [f"{name}-pictures/images"]}
     return raw
 

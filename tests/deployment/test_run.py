@@ -1,23 +1,25 @@
 """A whole study between real processes gives what the oracle gives, whatever is killed meanwhile."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.site.site_file import load_site
 from tests.deployment.compare import assert_same_masks, oracle_of
 from tests.deployment.federation import Federation
-from tests.deployment.running import Started, wait_for
+from tests.deployment.running import Running, Started, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Federation, dict[str, Started]]]:
-    """`bob` answers only what its operator has approved."""
-    policy = {"bob": {"approval": "by hand"}}
+    """`bob` answers only what its operator has approved; `ann` has the student fine-tuned too."""
+    policy = {"bob": {"approval": "by hand"}, "ann": {"personalise_student": True, "min_evaluated": 2}}
     with Federation(tmp_path_factory.mktemp("federation"), policy=policy) as federation:
         yield federation, federation.start_all()
 
@@ -29,20 +31,40 @@ def approve(federation: Federation, run: Path) -> None:
     assert federation.nakt("site", "approve", federation.site("bob"), run.name).returncode == 0
 
 
+def assert_personalised_at_ann(federation: Federation, running: Running) -> None:
+    """The student has not left, the numbers have; what was asked and answered is in the receipts of both sides."""
+    told = json.loads((running.folder / "results.json").read_text())["personalised"]
+    assert told["bob"] == {"refused": "no_personalisation"}
+    assert told["ann"].keys() == {"n", "teacher", "student", "personalised"}
+    assert told["ann"]["n"] == 2
+    assert "Personalised at the sites" in running.said
+    listed = federation.nakt("site", "personalised", federation.site("ann")).stdout
+    assert hashlib.sha256((running.folder / "student.safetensors").read_bytes()).hexdigest() in listed
+    logs = {"ann": load_site(federation.site("ann")).site.folder, "coordinator": running.folder}
+    for name, folder in logs.items():
+        lines = [
+            each for each in Receipts(folder / FILE).lines() if (each["kind"], each["outcome"]) == ("personalise", "ok")
+        ]
+        assert len(lines) == 2, name
+        assert sum(line["bytes_out" if name == "ann" else "bytes_in"] for line in lines) == 0, name
+
+
 def test_an_undisturbed_run_gives_what_the_oracle_gives(parts: tuple[Federation, dict[str, Started]]) -> None:
     federation, _ = parts
-    study = federation.write_study("calm", pictures=4)
+    few = {"at_sites": True, "epochs": 2, "validation": 0.0}
+    study = federation.write_study("calm", pictures=4, fine_tune=few)
     running = federation.run(study)
     oracle = oracle_of(federation, "calm")
     folder = load_site(federation.site("bob")).site.folder
     wait_for(lambda: (folder / "gate" / "waiting.json").exists(), 60, "a run that waits")
     assert not [row for row in running.answered() if row[0] == "bob"]
     approve(federation, running.folder)
-    assert running.process.wait(150) == 0, running.said
+    assert running.process.wait(200) == 0, running.said
     assert_same_masks(running.folder, oracle)
     assert (running.folder / "student.safetensors").read_bytes() == (oracle / "student.safetensors").read_bytes()
     status = json.loads(federation.nakt("status", "--json", running.folder).stdout)
     assert (status["state"], [site["chunks"] for site in status["sites"]]) == ("done", [2, 2])
+    assert_personalised_at_ann(federation, running)
     for name in federation.names:
         done = federation.nakt("site", "receipts", "verify", federation.site(name))
         assert (done.returncode, "all as written" in done.stdout) == (0, True), done.stderr
