@@ -6,7 +6,7 @@ WAITS = {
     "not_approved": ("waiting for approval", "Someone at {site} has to approve this run: nakt site approve SITE_FILE {run}"),
     "app_not_approved": ("does not run this app", "Someone at {site} has to compare policy.apps in its site file with `nakt coordinator app`"),
     "quota": ("has answered enough for today", "It goes on tomorrow (UTC), or with a higher pictures_per_day in its site file"),
-    "training": ("fine-tunes the student", "It learns from the site's own pictures and is asked again in a moment"),
+    "training": ("fine-tunes the student", "It learns from the site's own pictures"),
     "busy": ("busy", "It works on another request and is asked again in a moment"),
     "no_service": ("teacher service is down", "Someone at {site} has to start it: nakt site start"),
 }  # fmt: skip

@@ -80,9 +80,14 @@ def seconds_left(status: RunStatus) -> float | None:
 def connection(site: SiteStatus) -> str:
     """Whether the site is there, and since when."""
     if site.connection == "waiting":
-        return WAITS.get(site.reason, (f"waiting: {site.reason}", ""))[0]
+        return WAITS.get(_code(site), (f"waiting: {site.reason}", ""))[0]
     since = f" since {clock(site.since)}" if site.connection in ("away", "set_aside") and site.since else ""
     return CONNECTIONS.get(site.connection, site.connection) + since
+
+
+def _code(site: SiteStatus) -> str:
+    """The code of its reason, without what follows it."""
+    return site.reason.partition("; ")[0]
 
 
 def offer(site: SiteStatus) -> str:
@@ -115,8 +120,9 @@ def _hints(site: SiteStatus, status: RunStatus) -> Iterator[str]:
     if site.connection == "set_aside":
         refused = "it refused the pictures: " if site.offer == "refused" else ""
         yield f"The run goes on without it: {refused}{in_words(site.reason)}"
-    elif site.connection == "waiting" and site.reason in WAITS:
-        yield WAITS[site.reason][1].format(site=site.name, run=status.run)
+    elif site.connection == "waiting" and _code(site) in WAITS:
+        progress = site.reason.partition("; ")[2]
+        yield WAITS[_code(site)][1].format(site=site.name, run=status.run) + (f": {progress}" if progress else "")
     elif site.connection == "away":
         needed = not status.over and (site.of is None or site.chunks < site.of)
         patience = f"; it goes on by itself when it is back, the run waits up to {duration(status.waits_seconds)}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import zarr
+from pydantic import ValidationError
 
 from nakt_fed.errors import RunError, StudyError
 from nakt_fed.events import EventLog
@@ -19,6 +20,7 @@ from nakt_fed.resume import demand_run, only_one, write_study
 from nakt_fed.store import PseudoSet
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
+from nakt_fed.toml_file import explain
 from nakt_fed.withdrawal_proof import FOLDER, begin_proof, files_below, is_unfinished, search, write_proof
 
 KEPT = {
@@ -45,7 +47,10 @@ def study_without(study: Study, site: str) -> Study:
     raw["fusion"]["weights"].pop(site, None)
     if raw["round"]["min_sites"]:
         raw["round"]["min_sites"] = min(raw["round"]["min_sites"], len(raw["site"]))
-    without = type(study).model_validate(raw)
+    try:
+        without = type(study).model_validate(raw)
+    except ValidationError as error:
+        raise StudyError(f"without {site!r} the study cannot be used:\n{explain(type(study), error)}") from None
     if raw["fusion"].get("annotated") not in (None, *without.test_names):
         raise StudyError(f"fusion.annotated is the test set of {site!r}; set another one in study.toml, then try again")
     return without
@@ -58,6 +63,7 @@ def doomed(run: Path, study: Study, site: str) -> list[Path]:
     own = [run / "sites" / site, run / "tests" / site]
     sent = sorted((run / "sites").glob(f"*/sets/{set_folder(f'test-{site}')}"))
     derived = sorted(path for path in run.iterdir() if path.name not in KEPT)
+    derived += sorted((run / "sites").glob("*/personalised"))  # made from the student that goes
     paths = [*own, *sent, *(path for store in stores for path in _of_store(store, left)), *derived]
     return [path for path in paths if path.exists() and not any(parent in own for parent in path.parents)]
 

@@ -73,6 +73,12 @@ def _to_ask(requests: list[Request], answered: list[tuple[Request, Reply]]) -> l
     return [each for each in alone if id(each) not in well]
 
 
+def _progress(reply: Reply) -> str:
+    """How far a training at a site is, in its own words: short and printable, whatever it says."""
+    told = str(reply.meta.get("message", "")) if reply.meta.get("reason") == "training" else ""
+    return "".join(letter for letter in told[:100] if letter.isprintable())
+
+
 def unreachable(message: str) -> Reply:
     return Reply(False, {"reason": "unreachable", "message": message})
 
@@ -165,7 +171,8 @@ class FlowerSites:
         if not all(waits):
             self._presence.answered(done.site)
         if any(waits):
-            self._presence.failed(done.site, reasons[waits.index(True)])
+            first = waits.index(True)
+            self._presence.failed(done.site, reasons[first], _progress(replies[first]))
             if self._presence.lost(done.site):
                 return [(each, replies[min(place, len(replies) - 1)]) for place, each in enumerate(done.requests)], []
         answered = [(each, reply) for each, reply, wait in zip(done.requests, replies, waits, strict=False) if not wait]

@@ -11,7 +11,14 @@ Here = Callable[[], Mapping[str, int]]
 
 LOOK_SECONDS = 1.0
 FAILURES = 20  # in a row, of a site that is connected all the time: something is wrong with it, waiting does not help
-PAUSES = {"no_service": 2.0, "busy": 1.0, "not_approved": 5.0, "app_not_approved": 10.0, "training": 10.0, "quota": 60.0}
+PAUSES = {
+    "no_service": 2.0,
+    "busy": 1.0,
+    "not_approved": 5.0,
+    "app_not_approved": 10.0,
+    "training": 10.0,
+    "quota": 60.0,
+}
 """Seconds until a site that cannot answer just now is asked again, by the reason that it gives."""
 
 
@@ -41,15 +48,15 @@ class Presence:
         silent = time.monotonic() - self._silent_since.get(name, time.monotonic())
         return self._failures[name] > FAILURES or (name in self._silent_since and silent >= self.patience)
 
-    def failed(self, name: str, reason: str) -> None:
-        """It could not answer just now: it is asked again after a pause."""
+    def failed(self, name: str, reason: str, progress: str = "") -> None:
+        """It could not answer just now: it is asked again after a pause. `progress`: how far it says it is."""
         waiting = reason in PAUSES
         if not waiting:
             self._failures[name] += 1
             self._nodes.pop(name, None)  # found again by the next look, perhaps as another node
         self._ask_at[name] = time.monotonic() + PAUSES.get(reason, LOOK_SECONDS)
         self._silent_since.setdefault(name, time.monotonic())
-        self._tell(name, "waiting" if waiting else "away", reason)
+        self._tell(name, "waiting" if waiting else "away", f"{reason}; {progress}" if progress else reason)
 
     def answered(self, name: str) -> None:
         """It has answered."""

@@ -138,7 +138,7 @@ def _start(job: Job) -> subprocess.Popen[bytes]:
     path = job.folder / "job.json"
     path.write_text(job.model_dump_json(), encoding="utf-8")
     with (job.folder / LOG).open("wb") as sink:
-        return start_guarded([sys.executable, "-m", __name__, str(path)], env=os.environ, sink=sink)
+        return start_guarded([sys.executable, "-P", "-m", __name__, str(path)], env=os.environ, sink=sink)
 
 
 def _progress(job: Job) -> str:

@@ -22,7 +22,7 @@ from nakt_fed.status import RunReader, newest_run, read_status
 from nakt_fed.status_data import RunStatus, SiteStatus
 from nakt_fed.status_files import Tail, is_held, plain
 from nakt_fed.status_fold import Fold
-from nakt_fed.status_words import document, headline, hints, remedy
+from nakt_fed.status_words import connection, document, headline, hints, remedy
 from tests.command import nakt
 from tests.nakt_fed.status_fixture import Story, everything
 from tests.tiny import whole_study
@@ -64,6 +64,18 @@ def test_every_situation_of_a_site(tmp_path: Path) -> None:
     assert found["harbour"].last_error is not None
     assert found["harbour"].last_error.message == "the answer belongs to another manifest or to other pictures"
     assert (found["north"].bytes_out, found["north"].bytes_back) == (300 + 5 * 50, 5 * 700)
+
+
+def test_a_site_that_fine_tunes_the_student(tmp_path: Path) -> None:
+    """And a student that a simulated site fine-tunes is none of the coordinator's."""
+    story = everything(tmp_path / "run")
+    story.presence("north", "waiting", "training; epoch 3 of 50 is done")
+    story.epoch("personalised:east", 3, 50)
+    status = read_status(story.folder)
+    north = next(site for site in status.sites if site.name == "north")
+    assert connection(north) == "fine-tunes the student"
+    assert hints(north, status) == ["It learns from the site's own pictures: epoch 3 of 50 is done"]
+    assert status.students == {}
 
 
 def test_what_to_do_is_said(tmp_path: Path) -> None:

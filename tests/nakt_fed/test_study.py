@@ -150,6 +150,7 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         ),
         (("fine_tune",), {"images": "few"}, "fine_tune: has images but no masks; give both folders"),
         (("fine_tune",), {"at_sites": True}, "no site has a test_share"),
+        (("fine_tune",), {"epochs": 3, "at_sites": False}, "or at_sites = true for the private ones of the sites"),
         (("resources", "site_threads"), 0, "resources.site_threads: Input should be greater than or equal to 1"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nakt_fed.errors import RunError
+from nakt_fed.errors import RunError, StudyError
 from nakt_fed.resume import write_study
 from nakt_fed.run import run_study
 from nakt_fed.store import open_group
@@ -160,6 +160,22 @@ def test_the_study_forgets_the_sites_weight_and_the_number_of_sites(folders: Pat
     without = study_without(study, "bob")
     assert without.fusion.weights == {"ann": 1.0, "few": 3.0}
     assert without.min_sites == 2
+
+
+def test_a_study_that_needs_the_site_is_told_so(folders: Path) -> None:
+    one = [THREE[0], {**THREE[1], "test_share": 0.0}]
+    with pytest.raises(StudyError, match=r"without 'ann'.*\n.*no site has a test_share"):
+        study_without(tiny_study(folders, site=one, fine_tune={"at_sites": True}), "ann")
+
+
+def test_students_that_other_sites_personalised_go_too(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    kept = run / "sites" / "ann" / "personalised" / "key"
+    kept.mkdir(parents=True)
+    (kept / "student.safetensors").write_bytes(b"learned from bob too")
+    withdraw(run, "bob")
+    assert not kept.exists()
+    assert (run / "sites" / "ann").exists()
 
 
 def test_a_proof_is_completed_once(finished: Path, tmp_path: Path) -> None:

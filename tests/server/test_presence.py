@@ -110,7 +110,7 @@ def test_a_site_that_fails_again_and_again_while_it_is_there_is_lost_sooner() ->
     assert FAILURES < sum(message.metadata.dst_node_id == 2 for message in grid.pushed) < 2 * FAILURES + 4
 
 
-@pytest.mark.parametrize("reason", ["no_service", "busy", "not_approved", "quota"])
+@pytest.mark.parametrize("reason", ["no_service", "busy", "not_approved", "training", "quota"])
 def test_a_site_that_cannot_answer_just_now_is_asked_again(
     reason: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from nakt_fed.errors import AnswerError, RunError
 from nakt_fed.exchange import Reply, Request
+from nakt_fed.processes import below
+from nakt_fed.recipe import Recipe
 from nakt_fed.site import connection
 from nakt_fed.site import desk as desk_module
 from nakt_fed.site.cache import Cached
@@ -29,6 +31,7 @@ from nakt_fed.wire import KINDS
 from tests.nakt_fed.site.desk import Echo, served, wait_for
 from tests.nakt_fed.site.hospital import Coordinator, bare
 from tests.nakt_fed.site.kit import write_site
+from tests.watch import command
 
 pytestmark = pytest.mark.slow
 
@@ -371,6 +374,44 @@ def test_a_whole_site_answers_and_ends_with_0(tmp_path: Path) -> None:
     assert stat.S_IMODE(file.site.folder.stat().st_mode) == 0o700
     again = Cached(Echo(), file.site.folder / "cache", teacher_key(file))  # of a later process
     assert again.handle(bare(coordinator.ask(0, 4))) == replies[4]
+
+
+def test_a_service_that_is_killed_while_it_fine_tunes_goes_on(tmp_path: Path) -> None:
+    """The training ends with it; the next service trains only the epochs that are missing. Others are answered meanwhile."""
+    policy = {"personalise_student": True, "min_evaluated": 2, "personalise_epochs": 9999}
+    site = write_site(tmp_path, private={"test_share": 0.5}, policy=policy)
+    file, coordinator = load_site(site), Coordinator(tmp_path)
+    blob = (tmp_path / "teacher.safetensors").read_bytes()
+    recipe = Recipe(epochs=400, batch_size=2, validation=0.0).model_dump(mode="json")
+    order = coordinator.personalise(blob, {"network": "unet", "width": 2}, recipe)
+    with start(site) as process:
+        wait_for(lambda: is_answered(file.socket), 60)
+        sent = coordinator.personalise(blob, {"network": "unet", "width": 2}, recipe, send=True)
+        assert ask_service(file.socket, sent, 30).meta == {"taken": True}
+        assert ask_service(file.socket, order, 30).meta["reason"] == "training"
+        [folder] = (file.site.folder / "personalised").iterdir()
+        wait_for((folder / "last.pt").exists, 60)
+        assert ask_service(file.socket, coordinator.hello(), 10).ok
+        training = below(process.pid)
+        assert len(training) == 2, "the guard and the training"
+        process.kill()
+    wait_for(lambda: not any(command(pid) for pid in training), 20)
+    before = (folder / "history.csv").read_text().splitlines()
+    assert 2 <= len(before) < 401
+    with start(site) as process:
+        wait_for(lambda: is_answered(file.socket), 60)
+        replies: list[Reply] = []
+
+        def done() -> bool:
+            replies.append(ask_service(file.socket, order, 30))
+            return replies[-1].meta.get("reason") != "training"
+
+        wait_for(done, 120)
+        process.terminate()
+        assert process.wait(10) == 0
+    assert replies[-1].ok, replies[-1].meta
+    assert replies[-1].meta["n"] == 2
+    assert (folder / "history.csv").read_text().splitlines()[: len(before)] == before
 
 
 @pytest.mark.slow
