@@ -54,7 +54,18 @@ def _lines(study: "Study", summary: "StudySummary") -> list[str]:
         f"student    {student.network}, {many(student.epochs, 'epoch')}, {many(student.workers, 'Ray Train worker')}",
     ]
     lines += [f"fine-tune  on {many(summary.fine_tune, 'annotated picture')}"] if summary.fine_tune else []
+    lines += _at_sites(summary) if study.tunes_at_sites else []
     return lines + [f"test set   {name}: {many(count, 'picture')}" for name, count in summary.tests.items()]
+
+
+def _at_sites(summary: "StudySummary") -> list[str]:
+    from nakt_fed.site.evaluation import MIN_EVALUATED
+
+    few = [site.name for site in summary.sites if site.test < MIN_EVALUATED]
+    why = f"fewer than {MIN_EVALUATED} pictures are held out there, so no number will be told; raise test_share"
+    return ["fine-tune  at the sites that allow it, on their own pictures"] + [
+        f"!          {name}: {why}" for name in few
+    ]
 
 
 def _site_line(site: "SiteSummary") -> str:

@@ -24,7 +24,7 @@ def place(folders: Path, tmp_path: Path) -> Path:
 def test_check_prints_sites_pictures_bytes_and_time(place: Path) -> None:
     def change(raw: dict[str, Any]) -> None:
         raw["site"][0].update(test_share=0.25, teacher={"network": "unet", "width": 2})
-        raw["fine_tune"] = {"images": "few/images", "masks": "few/masks"}
+        raw["fine_tune"] = {"images": "few/images", "masks": "few/masks", "at_sites": True}
 
     outcome = nakt("check", study_file(place, change))
     assert (outcome.code, outcome.err) == (0, "")
@@ -40,7 +40,9 @@ def test_check_prints_sites_pictures_bytes_and_time(place: Path) -> None:
     assert "weighting  uniform, from sums over the sites" in lines
     assert "filter     ≥ 0 target pixels at 384×384, entropy ≤ 8 bits; at least 2 pictures must remain" in lines
     assert "student    unet, 1 epoch, 1 Ray Train worker" in lines
-    assert "fine-tune  on 4 annotated pictures" in lines
+    place_of = lines.index("fine-tune  on 4 annotated pictures")
+    assert lines[place_of + 1] == "fine-tune  at the sites that allow it, on their own pictures"
+    assert lines[place_of + 2].startswith("!          ann: fewer than 10 pictures are held out there")
     assert lines[-4:-2] == ["test set   ann: 2 pictures", "test set   outside: 3 pictures"]
     assert lines[-2].startswith("time       about ")
     assert "on this machine (start of Flower and Ray 35 s, teachers " in lines[-2]

@@ -424,3 +424,33 @@ def test_a_calibrated_student_differs_in_one_bias(tmp_path: Path, monkeypatch: p
     moved = (weights[1][changed[0]] - weights[0][changed[0]]).item()
     assert cuts[0] == 127 != cuts[1]
     assert moved == pytest.approx(-math.log(share / (1 - share)), abs=1e-5)
+
+
+def personalising(study: Study, run: Path, least: int) -> Hospitals:
+    engine = hospitals(study, run)
+    for service in engine.services.values():
+        service.min_evaluated = least
+    return engine
+
+
+def test_sites_fine_tune_the_student_and_tell_numbers(folders: Path, tmp_path: Path, plain_report: None) -> None:
+    """Without annotated pictures of the coordinator's; a run that is resumed asks again and nothing is trained again."""
+    sites = [
+        {"name": name, "images": f"{name}/images", "masks": f"{name}/masks", "test_share": share, "teacher": UNET}
+        for name, share in {"ann": 0.5, "bob": 0.0}.items()
+    ]
+    tuned = {"at_sites": True, "epochs": 1, "batch_size": 4}
+    study = tiny_study(folders, site=sites, fine_tune=tuned, student={**UNET, "epochs": 1}, transferal={"views": 0})
+    engine = personalising(study, tmp_path, 2)
+    run_study(study, tmp_path, engine, train_student)
+    told = json.loads((tmp_path / "results.json").read_text())
+    assert told["personalised"]["ann"]["n"] == 4
+    assert told["personalised"]["bob"] == {"refused": "too_few_images"}
+    assert "student+fine_tune" not in told["dice"]
+    assert not (tmp_path / "fine_tune").exists()
+    sent = (tmp_path / "student.safetensors").read_bytes()
+    assert [request.blob for name, request in engine.asked if request.kind == "personalise"] == [b"", sent, b"", b""]
+    again = personalising(study, tmp_path, 2)
+    run_study(study, tmp_path, again, train_student)
+    assert json.loads((tmp_path / "results.json").read_text())["personalised"] == told["personalised"]
+    assert not any(request.blob for name, request in again.asked if request.kind == "personalise")
