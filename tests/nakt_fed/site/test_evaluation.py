@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import nn
 
+from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.errors import AnswerError
@@ -203,8 +204,10 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-kinds = st.sampled_from(["hello", "prepare", "offer", "pictures", "masks", "evaluate", "app"]) | st.text(max_size=8)
-keys = ["set", "manifest", "chunk", "range", "near", "indices", "order", "signature", "network", "run"]
+kinds = st.sampled_from(["hello", "prepare", "offer", "pictures", "masks", "evaluate", "personalise", "app"]) | st.text(
+    max_size=8
+)
+keys = ["set", "manifest", "chunk", "range", "near", "order", "signature", "network", "run", "student", "recipe"]
 
 
 @pytest.fixture(scope="module")
@@ -212,13 +215,16 @@ def ward(private: Path, tmp_path_factory: pytest.TempPathFactory) -> Ward:
     """A gate that has accepted an offer, and requests that are right. Its teacher fails with a patient's name."""
     home = tmp_path_factory.mktemp("home")
     write_key(home)
-    file, coordinator = site_file(home, private, evaluate_student=True, evaluations_per_day=9999), Coordinator(home)
+    policy = {"evaluate_student": True, "evaluations_per_day": 9999, "personalisations_per_day": 9999}
+    file = site_file(home, private, 0.5, **policy, personalise_student=True, min_evaluated=2)
+    coordinator = Coordinator(home)
 
     def teacher(pictures: Any) -> Any:
         raise OSError(f"{private}/images/{SECRET}-01.png")
 
     gate = Gate(file, service_of(file, teacher))
-    requests = [*coordinator.everything(), coordinator.judge(weights(), UNET)]
+    tuned = [coordinator.personalise(weights(), UNET, {"epochs": 1}, send) for send in (True, False)]
+    requests = [*coordinator.everything(), coordinator.judge(weights(), UNET), *tuned]
     for request in requests[:4]:
         assert gate.handle(request).ok
     return gate, [coordinator.hello(), *requests], coordinator
@@ -269,5 +275,6 @@ def test_after_all_that_the_receipts_hold(ward: Ward) -> None:
     log = gate.folder / "receipts.jsonl"
     assert verify(log) == []
     assert SECRET.encode() not in log.read_bytes()
-    assert outcome(gate.handle(right[-2])) == "internal"
+    assert [outcome(gate.handle(request)) for request in right[-4:]] == ["internal", "internal", "ok", "internal"]
+    assert is_saved(next((gate.folder / "personalised").iterdir()) / "student.safetensors")
     assert SECRET in (gate.folder / "errors.jsonl").read_text()
