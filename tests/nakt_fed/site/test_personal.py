@@ -245,24 +245,24 @@ def beside() -> Iterator[Beside]:
 @pytest.mark.slow
 def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, tmp_path: Path, beside: Beside) -> None:
     """The service answers others meanwhile; the second process keeps the first one's epochs and ends as one undisturbed."""
-    recipe = {**RECIPE, "epochs": 60}
+    recipe = {**RECIPE, "epochs": 40}
     gate, coordinator = gate_of(home, private, beside), Coordinator(home)
     request = coordinator.personalise(weights(), UNET, recipe)
     assert outcome(carried_out(gate, home, recipe)) == "training"
     assert gate.handle(coordinator.hello()).ok
     folder, end = folder_of(home), time.monotonic() + 60
-    while not (folder / "last.pt").exists() and time.monotonic() < end:
+    while (not (folder / "history.csv").exists() or len(rows(folder)) < 3) and time.monotonic() < end:
         time.sleep(0.02)
     for pid in below(os.getpid()):
         if b"personal_training" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     beside.end()
-    before = rows(folder)
-    assert 1 <= len(before) < 60
+    before = rows(folder)[:-1]  # the last one may not be in last.pt
+    assert 2 <= len(before) < 39
     again = gate_of(home, private, beside)  # a service that was started again
     told, said = wait_while(again, request)
     assert told.ok, told.meta
-    assert all(line.endswith("of 60 is done") for line in said)
+    assert all(line.endswith("of 40 is done") for line in said)
     assert rows(folder)[: len(before)] == before, "epochs were trained again"
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()

@@ -382,7 +382,7 @@ def test_a_service_that_is_killed_while_it_fine_tunes_goes_on(tmp_path: Path) ->
     site = write_site(tmp_path, private={"test_share": 0.5}, policy=policy)
     file, coordinator = load_site(site), Coordinator(tmp_path)
     blob = (tmp_path / "teacher.safetensors").read_bytes()
-    recipe = Recipe(epochs=400, batch_size=2, validation=0.0).model_dump(mode="json")
+    recipe = Recipe(epochs=80, batch_size=2, validation=0.0).model_dump(mode="json")
     order = coordinator.personalise(blob, {"network": "unet", "width": 2}, recipe)
     with start(site) as process:
         wait_for(lambda: is_answered(file.socket), 60)
@@ -390,14 +390,15 @@ def test_a_service_that_is_killed_while_it_fine_tunes_goes_on(tmp_path: Path) ->
         assert ask_service(file.socket, sent, 30).meta == {"taken": True}
         assert ask_service(file.socket, order, 30).meta["reason"] == "training"
         [folder] = (file.site.folder / "personalised").iterdir()
-        wait_for((folder / "last.pt").exists, 60)
+        history = folder / "history.csv"
+        wait_for(lambda: history.exists() and history.read_text().count("\n") > 3, 60)
         assert ask_service(file.socket, coordinator.hello(), 10).ok
         training = below(process.pid)
         assert len(training) == 2, "the guard and the training"
         process.kill()
     wait_for(lambda: not any(command(pid) for pid in training), 20)
-    before = (folder / "history.csv").read_text().splitlines()
-    assert 2 <= len(before) < 401
+    before = history.read_text().splitlines()[:-1]  # the last epoch may not be in last.pt
+    assert 3 <= len(before) < 81
     with start(site) as process:
         wait_for(lambda: is_answered(file.socket), 60)
         replies: list[Reply] = []
@@ -411,7 +412,7 @@ def test_a_service_that_is_killed_while_it_fine_tunes_goes_on(tmp_path: Path) ->
         assert process.wait(10) == 0
     assert replies[-1].ok, replies[-1].meta
     assert replies[-1].meta["n"] == 2
-    assert (folder / "history.csv").read_text().splitlines()[: len(before)] == before
+    assert history.read_text().splitlines()[: len(before)] == before
 
 
 @pytest.mark.slow
