@@ -21,10 +21,12 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.processes import below
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.service import TeacherService
+from nakt_fed.site.desk import LIMIT, STUDENT_LIMIT
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.personal_list import listed
 from nakt_fed.site.personal_training import Beside, Trainer
 from nakt_fed.site.receipts import Receipts
+from nakt_fed.site.serve import limit_of
 from nakt_fed.site.words import policy_in_words
 from nakt_fed.teacher import fresh_network
 from tests.nakt_fed.site.hospital import Coordinator, service_of, site_file, write_key
@@ -290,6 +292,12 @@ def test_the_site_file_asks_for_a_test_share(home: Path, private: Path) -> None:
     told = " ".join(policy_in_words(site_file(home, private, 0.5, personalise_student=True), 200))
     assert "fine-tuned here" in told
     assert "no student may be fine-tuned here" in " ".join(policy_in_words(site_file(home, private), 200))
+
+
+def test_only_where_a_student_may_come_a_large_request_is_read(home: Path, private: Path) -> None:
+    allowed = [{"personalise_student": True}, {"evaluate_student": True}]
+    assert [limit_of(site_file(home, private, 0.5, **policy)) for policy in allowed] == [STUDENT_LIMIT] * 2
+    assert limit_of(site_file(home, private, 0.5)) == LIMIT
 
 
 def test_the_operator_finds_it(home: Path, private: Path) -> None:

@@ -107,6 +107,15 @@ def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
     assert "lower policy.pictures_per_set" in findings(tmp_path)["disk"].text
 
 
+def test_a_test_share_is_counted_and_judged_alone(tmp_path: Path) -> None:
+    site = write_site(tmp_path, private={"test_share": 0.5}, policy={"personalise_student": True})
+    found = list(check_site(load_site(site), offline=True))
+    texts = [finding.text for finding in found if finding.name in ("pictures", "policy")]
+    assert texts[0] == "4 private pictures with masks, 2 of them the test share"
+    assert any("measured on 2 private pictures of the test share" in text for text in texts)
+    assert any(text.startswith("but every fine-tuning will be refused: at least 10 pictures") for text in texts)
+
+
 def test_a_socket_path_that_is_too_long(tmp_path: Path) -> None:
     write_site(tmp_path, site={"socket": "x" * 108})
     assert "at most 107" in findings(tmp_path)["socket"].text
