@@ -3,6 +3,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ def test_an_app_that_is_not_approved(tmp_path: Path, apps: list[str]) -> None:
     assert not found.ok
     assert ("policy.apps is empty, so none runs" in found.text) == (not apps)
     assert found.text.endswith(f'set policy.apps = ["{app_sha256()}"]')
+
+
+def test_a_site_that_answers_no_more(tmp_path: Path) -> None:
+    write_site(tmp_path, policy={"expires": date(2020, 1, 1)})
+    last = findings(tmp_path)["policy"]
+    assert (last.ok, last.text) == (
+        False,
+        "policy.expires was 2020-01-01, so every request is refused; set a later day",
+    )
 
 
 def test_a_teacher_of_another_size_is_worth_a_note(kit: Path) -> None:
