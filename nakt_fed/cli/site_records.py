@@ -48,7 +48,7 @@ def approvals(site_file: Path) -> None:
     click.echo(f"{many(len(waiting), 'run')} waiting, {len(approved)} approved")
 
 
-@click.group()
+@click.group(short_help="What was asked of a site, or by a run.")
 def receipts() -> None:
     """The log of everything that was asked of a site; the coordinator's own is in a run's folder (give that)."""
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from nakt_fed.app_folder import app_sha256
 from nakt_fed.cli.site import check
-from nakt_fed.errors import RunError
+from nakt_fed.errors import RunError, StudyError
 from nakt_fed.site import check_line as line_module
 from nakt_fed.site.check import Finding, check_site
 from nakt_fed.site.check_keys import check_authority
@@ -224,3 +224,21 @@ def test_keys_of_another_kind_are_not_taken_for_the_coordinators(kit: Path) -> N
     write_key(kit, "other")
     (kit / "coordinator.pub").write_bytes((kit / "other.key").read_bytes())
     assert not findings(kit)["orders"].ok
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            {"policy": {"apps": ["abc"]}},
+            "policy.apps[0]: a SHA-256 has 64 digits of 0 to 9 and a to f; `nakt coordinator",
+        ),
+        ({"coordinator": {"address": "https://a.b:1"}}, 'such as "coordinator.example.org:28000", without "https://"'),
+        ({"site": {"name": "a b"}}, "site.name: a name has at most 64 letters"),
+    ],
+)
+def test_a_value_of_another_form_is_told_in_words(tmp_path: Path, table: dict[str, Any], words: str) -> None:
+    with pytest.raises(StudyError) as told:
+        load_site(write_site(tmp_path, **table))
+    assert words in str(told.value)
+    assert "pattern" not in str(told.value)
