@@ -71,7 +71,7 @@ def no_student(job: StudentJob) -> None:
 
 def synthetic_run(folder: Path, pictures: Path, *, sites: int, count: int, size: int, chunk: int) -> Run:
     """A run of the real coordinator over synthetic sites."""
-    tables = {"round": {"chunk_mb": chunk * size**2 / 1e6}, "filter": {"min_kept": 1}}
+    tables: dict[str, Any] = {"round": {"chunk_mb": chunk * size**2 / 1e6}, "filter": {"min_kept": 1}}
     study = synthetic_study(folder, sites=sites, pictures=pictures, image_size=size, **tables)
     return Run(study, folder, SyntheticSites(study.site_names, count, size), no_student)
 

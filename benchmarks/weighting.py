@@ -52,7 +52,7 @@ class Answers:
 
     def annotated(self) -> Iterator[tuple[Mapping[str, Masks], Masks]]:
         first = self(Chunk(0, []))
-        yield first, (first[self.sites[0]] >> 7) * np.uint8(255)
+        yield first, np.where(first[self.sites[0]] >= 128, 255, 0).astype(np.uint8)
 
 
 class Written:

@@ -1,5 +1,6 @@
 """Long-lived programs that are started again when they die, and end with whoever keeps them."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from nakt_fed.processes import Process, end_guarded, start_guarded
 
 LONGEST_PAUSE = 60.0
+LAST_BYTES = 4096
 STEADY = 60.0  # seconds after which a program counts as running well, so that its next pause is short again
 
 
@@ -69,10 +71,20 @@ def look_after(programs: list[Kept], say: Say) -> None:
         if program.process and program.process.poll() is not None:
             how = words(program.died())
             wait = program.start_at - time.monotonic()
-            say(f"{program.name} {how}; it is started again in {wait:.0f} s (its log: {program.log.name})")
+            say(f"{program.name} {how}; it is started again in {wait:.0f} s (its log: {program.log})")
+            if reason := last_error(program.log):
+                say(reason)
         elif program.process is None and time.monotonic() >= program.start_at:
             program.start()
             say(f"{program.name} started again")
+
+
+def last_error(log: Path) -> str:
+    """The error with which a program of ours has ended, which is then its last line; empty: it ended otherwise."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+        last = file.read().decode(errors="replace").rstrip().rpartition("\n")[2]
+    return last if last.startswith("error: ") else ""
 
 
 def words(code: int) -> str:

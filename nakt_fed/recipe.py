@@ -4,8 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from nakt_fed.toml_file import in_words
+
 Share = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[str, Field(pattern=r"^[\w-][\w.-]*$", max_length=64)]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[\w-][\w.-]*$", max_length=64),
+    in_words('a name has at most 64 letters, digits, "_", "-" and ".", no spaces, and does not begin with "."'),
+]
 
 
 class Part(BaseModel):

@@ -1,5 +1,6 @@
 """A run's status in plain words, the same on the terminal and on the page."""
 
+import shlex
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -60,7 +61,7 @@ def remedy(status: RunStatus, folder: str = "") -> str:
     if status.state not in ("failed", "stopped"):
         return ""
     federation = " --federation KIT" if status.federated else ""
-    return f"What was done is kept. When it is mended, go on with: nakt run --resume {folder or status.run}{federation}"
+    return f"What was done is kept. When it is mended, go on with: nakt run --resume {shlex.quote(folder or status.run)}{federation}"
 
 
 def seconds_left(status: RunStatus) -> float | None:

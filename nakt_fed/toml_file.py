@@ -1,16 +1,30 @@
 """TOML files that a user writes: read, validated by pydantic, paths made absolute, faults named by key with the remedy."""
 
-import difflib
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from nakt_fed.errors import StudyError
+from nakt_fed.suggest import suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
+LISTS = ("list_type", "tuple_type")
+"""What pydantic calls the fault of being no list."""
+
+
+def in_words(words: str) -> WrapValidator:
+    """Behind other rules of a type: what they refuse is refused in these words, since not everybody reads patterns."""
+
+    def check(value: Any, rules: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return rules(value)
+        except ValidationError:
+            raise ValueError(words) from None
+
+    return WrapValidator(check)
 
 
 def read_toml(path: Path, what: str) -> tuple[Path, dict[str, Any]]:
@@ -22,7 +36,9 @@ def read_toml(path: Path, what: str) -> tuple[Path, dict[str, Any]]:
         raise StudyError(f"{what} {path} is not there; check the path") from None
     except IsADirectoryError:
         raise StudyError(f"{path} is a folder; give the {what} (TOML)") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{what} {path} is not valid TOML: {error}; save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise StudyError(f"{what} {path} is not valid TOML: {error}; mend that line") from None
 
 
@@ -63,11 +79,12 @@ def _explain(model: type[BaseModel], item: Any) -> str:
     """One line per fault: the key as the user would write it, and the remedy."""
     key = ".".join(f"[{part}]" if isinstance(part, int) else str(part) for part in item["loc"]).replace(".[", "[")
     if item["type"] == "extra_forbidden":
-        return f"  {key}: unknown key{_suggestion(model, item['loc'])}"
+        return f"  {key}: unknown key; {_suggestion(model, item['loc'])}"
     if item["type"] == "missing":
         return f"  {key}: missing; add it"
     came = "" if isinstance(item["input"], dict | list) else f" (got {item['input']!r})"
-    return f"  {key or 'file'}: {item['msg'].removeprefix('Value error, ')}{came}"
+    remedy = "; write it in brackets, [...], also where there is only one" if item["type"] in LISTS else ""
+    return f"  {key or 'file'}: {item['msg'].removeprefix('Value error, ')}{came}{remedy}"
 
 
 def _suggestion(model: Any, location: tuple[Any, ...]) -> str:
@@ -78,9 +95,7 @@ def _suggestion(model: Any, location: tuple[Any, ...]) -> str:
                 (kind for kind in (annotation, *getattr(annotation, "__args__", ())) if hasattr(kind, "model_fields")),
                 None,
             )
-    known = sorted(model.model_fields)
-    nearest = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known here: {', '.join(known)}"
+    return suggestion(str(location[-1]), sorted(model.model_fields))
 
 
 def dump(model: BaseModel) -> str:

@@ -1,5 +1,6 @@
 """The coordinator's kit, as `nakt provision` makes it: who the sites are, which keys, where the SuperLink listens."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class Kit:
             return (self.state / "address").read_text().strip()
         except FileNotFoundError:
             raise RunError(
-                f"no coordinator runs from {self.folder}; start it with: nakt coordinator start {self.folder}"
+                f"no coordinator runs from {self.folder}; start it with: nakt coordinator start {shlex.quote(str(self.folder))}"
             ) from None
 
 

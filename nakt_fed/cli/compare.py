@@ -10,7 +10,7 @@ import click
 @click.option("--out", type=click.Path(path_type=Path), help="Write sweep.html and the tables (CSV, Parquet) here.")
 @click.option("--against", metavar="CELL", help="Compare only with this cell: fewer comparisons, a smaller correction.")
 @click.option("--title", help="Of the page; the name of ROWS by default.")
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the bootstrap.")
 def compare(rows: Path, out: Path | None, against: str | None, title: str | None, seed: int) -> None:
     """Compare the cells in ROWS, the JSON that `nakt sweep` writes, picture by picture.
 

@@ -36,7 +36,7 @@ def contributions(run: Path, epochs: int | None, pictures: int) -> None:
 
 
 def _say(who: str) -> None:
-    click.echo(f"› student of {'all sites' if who == 'everyone' else who.replace('-', ' ', 1)}")
+    click.echo(f"› student {'of all sites' if who == 'everyone' else who.replace('-', ' ', 1)}")
 
 
 def _print(found: dict[str, Any]) -> None:

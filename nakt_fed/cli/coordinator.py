@@ -16,7 +16,7 @@ def coordinator() -> None:
 coordinator.add_command(receipts)
 
 
-@coordinator.command()
+@coordinator.command(short_help="Start the coordinator and keep it alive.")
 @click.argument("kit", type=click.Path(path_type=Path, exists=True, file_okay=False), default=".")
 @click.option("--direct", is_flag=True, help="Take connections from everywhere, without a proxy in front.")
 def start(kit: Path, direct: bool) -> None:
@@ -28,7 +28,7 @@ def start(kit: Path, direct: bool) -> None:
     become("server.coordinator", str(kit.resolve()), *(["--direct"] if direct else []))
 
 
-@coordinator.command()
+@coordinator.command(short_help="Print the SHA-256 of the app that the sites run.")
 def app() -> None:
     """Print the SHA-256 of the app that runs of this machine send to the sites: each has it in policy.apps of its site.toml."""
     click.echo(app_sha256())

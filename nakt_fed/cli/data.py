@@ -21,12 +21,21 @@ def data() -> None:
     """Bring data into the project's form, and look at it."""
 
 
-@data.command("import")
+@data.command("import", short_help="Bring a public set, DICOM or NIfTI files into the project's form.")
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("source", type=FOLDER, metavar="SRC")
 @click.argument("target", type=FOLDER, metavar="DST")
-@click.option("--test-share", default=0.2, show_default=True, help="Share held out in DST/test, patients whole.")
-@click.option("--seed", default=0, show_default=True, help="Of the split, and of numbers that replace names.")
+@click.option(
+    "--test-share", default=0.2, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+    help="Share held out in DST/test, patients whole.",
+)  # fmt: skip
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Of the split, and of numbers that replace names.",
+)
 @click.option("--transferal", is_flag=True, help="All pictures, with or without a mask, and no masks.")
 @click.option("--skip-damaged", is_flag=True, help="Pass over what cannot be used, and list it in dataset.json.")
 @click.option("--window", type=(float, float), metavar="CENTRE WIDTH", help="Gray levels (dicom, nifti).")
@@ -84,7 +93,7 @@ def _alike_words(groups: list[list[str]]) -> str:
     return f"{many(sum(map(len, groups)), 'near-duplicate')} in {many(len(groups), 'group')}"
 
 
-@data.command()
+@data.command(short_help="Look at a folder: counts, sizes, near-duplicates, damage.")
 @click.argument("folder", type=FOLDER, metavar="DST")
 @click.option("--json", "as_json", is_flag=True, help="Say it as JSON, with all names.")
 @click.option("--sheet", type=FOLDER, help="Write a contact sheet, a self-contained HTML page.")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FOLDER = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**31 - 1)
 MEASURES = (("Dice", "dice", "%", 100), ("IoU", "iou", "%", 100), ("HD95", "hd95", "px", 1), ("ASSD", "assd", "px", 1))
 
 
@@ -44,7 +45,7 @@ _own_network = _network(None, "Say it again for a network of your own (module:fa
 @click.option("--batch-size", default=8, show_default=True)
 @click.option("--learning-rate", default=1e-3, show_default=True)
 @click.option("--validation", default=0.1, show_default=True, help="Share of the pictures kept for validation.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, type=SEED)
 def train(
     images: Path,
     masks: Path,
@@ -109,7 +110,7 @@ def predict(checkpoint: Path, folder: Path, out: Path, style: Any, overwrite: bo
 @click.argument("checkpoint", type=FOLDER)
 @click.argument("images", type=FOLDER)
 @click.argument("masks", type=FOLDER)
-@click.option("--csv", "table_path", type=FOLDER, help="Write one row per picture.")
+@click.option("--csv", "table_path", type=click.Path(path_type=Path, dir_okay=False), help="Write one row per picture.")
 @_own_network
 def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | None, **network: Any) -> None:
     """Measure CHECKPOINT on the pictures in IMAGES with their MASKS (threshold 0.5).
@@ -117,6 +118,8 @@ def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | Non
     Distances are in pixels at the network's size.
     """
     spec = _spec(network)
+    if table_path:  # before the work, of which a wrong path would lose the table
+        table_path.parent.mkdir(parents=True, exist_ok=True)
     from nakt_fed.parts import evaluate_folder
 
     table = evaluate_folder(checkpoint, images, masks, network=spec)

@@ -96,9 +96,13 @@ def supernode(socket: str, flower: tuple[str, ...]) -> None:
     from nakt_fed.errors import RunError
     from nakt_fed.site.supervise import guarded_supernode
 
-    if not os.environ.get("FLWR_HOME"):
+    home = os.environ.get("FLWR_HOME")
+    if not home:
         raise RunError(
             "FLWR_HOME is not set; name a folder that the SuperNode's user owns, as in nakt-supernode.service"
         )
+    Path(home).mkdir(parents=True, exist_ok=True)
+    if not os.access(home, os.W_OK):
+        raise RunError(f"FLWR_HOME names {home}, which this user may not write to; name a folder of its own")
     command = [*guarded_supernode(socket), *flower]
     os.execv(command[0], command)

@@ -8,6 +8,7 @@ import click
 from nakt_fed.cli.words import many, size
 
 SITE_FILE = click.argument("site_file", type=click.Path(path_type=Path))
+WHERE = click.argument("where", metavar="SITE_FILE|RUN", type=click.Path(path_type=Path))
 
 
 @click.command()
@@ -58,20 +59,20 @@ def personalised(site_file: Path) -> None:
     click.echo("\n".join(lines) or "no student was fine-tuned here")
 
 
-@click.group()
+@click.group(short_help="What was asked of a site, or by a run.")
 def receipts() -> None:
     """The log of everything that was asked of a site; the coordinator's own is in a run's folder (give that)."""
 
 
 @receipts.command()
-@SITE_FILE
+@WHERE
 @click.option("--hash", "noted", metavar="SHA256", help="A receipt's hash that you noted elsewhere; it must be there.")
-def verify(site_file: Path, noted: str | None) -> None:
+def verify(where: Path, noted: str | None) -> None:
     """Find any changed, missing or reordered line. Exit code 1 when there is one."""
     from nakt_fed.errors import RunError
     from nakt_fed.site import receipts as log
 
-    path = _log(site_file)
+    path = _log(where)
     if faults := log.verify(path, noted):
         raise RunError("\n".join([f"{path} cannot be believed; compare it with a backup:", *faults]))
     last = deque(log.Receipts(path).lines(), maxlen=1)
@@ -80,13 +81,16 @@ def verify(site_file: Path, noted: str | None) -> None:
 
 
 @receipts.command()
-@SITE_FILE
+@WHERE
 @click.option("--last", default=20, show_default=True, type=click.IntRange(min=1), help="How many lines.")
-def show(site_file: Path, last: int) -> None:
+def show(where: Path, last: int) -> None:
     """The last receipts, one per line."""
     from nakt_fed.site.receipts import Receipts
 
-    for line in deque(Receipts(_log(site_file)).lines(), maxlen=last):
+    lines = deque(Receipts(_log(where)).lines(), maxlen=last)
+    if not lines:
+        click.echo("no receipts yet")
+    for line in lines:
         asked = " ".join(str(line.get(key) or "-") for key in ("run", "set"))
         amount = (
             f"{many(line.get('pictures', 0), 'picture')}, {size(line['bytes_in'])} in, {size(line['bytes_out'])} out"
@@ -95,9 +99,19 @@ def show(site_file: Path, last: int) -> None:
         click.echo(f"{line['n']:>6} {line['time']} {line['kind']:<8} {asked}: {amount}: {outcome}")
 
 
-def _log(site_file: Path) -> Path:
-    """The site's log, or the coordinator's of a run when that is a folder."""
+def _log(where: Path) -> Path:
+    """The log of a site file's site, or the one in a folder: the coordinator's of a run, or a site's own."""
+    from nakt_fed.errors import RunError
+    from nakt_fed.resume import is_run
+    from nakt_fed.site.receipt_lines import head_file
     from nakt_fed.site.receipts import FILE
     from nakt_fed.site.site_file import load_site
 
-    return (site_file if site_file.is_dir() else load_site(site_file).site.folder) / FILE
+    if not where.exists():
+        raise RunError(f"{where} is not there; give a site file, or the folder of a run")
+    if not where.is_dir():
+        return load_site(where).site.folder / FILE
+    log = where / FILE
+    if not (log.exists() or head_file(log).exists() or is_run(where)):
+        raise RunError(f"{where} is no run and holds no {FILE}; give a site file, or the folder of a run")
+    return log

@@ -1,5 +1,6 @@
 """`nakt withdraw`: a site leaves a run, with all that was made of its masks."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ def withdraw(
     """
     _withdraw(folder.resolve(), site, yes)
     if only_delete:
-        click.echo(f"go on with: nakt run --resume {folder}")
+        click.echo(f"go on with: nakt run --resume {shlex.quote(str(folder))}")
         return
     hand_over(folder.resolve(), None, simulation(engine, verbose) if federation is None else deployment(federation))
 

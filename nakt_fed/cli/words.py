@@ -48,7 +48,12 @@ def os_error(error: OSError) -> str:
     what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
     if is_disk_full(error):
         return f"the disk is full ({what}); free some space, then try again"
-    remedy = {errno.EACCES: "change its permissions", errno.EROFS: "write to another place"}
+    remedy = {
+        errno.EACCES: "change its permissions",
+        errno.EROFS: "write to another place",
+        errno.EEXIST: "a folder is needed there; give another path",
+        errno.ENOTDIR: "a folder is needed there; give another path",
+    }
     return f"{what}; {remedy.get(error.errno or 0, 'correct the path')}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nakt_fed.data.folders import united_mask
 from nakt_fed.data.imports.manifest import DatasetManifest, read_manifest
-from nakt_fed.data.listing import list_pictures, masks_found, stem_of
+from nakt_fed.data.listing import list_pictures, masks_found, picture_files, stem_of
 from nakt_fed.data.parallel import in_threads
 from nakt_fed.data.pictures import read_gray
 from nakt_fed.data.twins import Hash, alike, near_pairs, picture_hash
@@ -79,8 +79,7 @@ def inspect_set(folder: Path | str, on_picture: Callable[[int, int], None] | Non
 
 def _parts(folder: Path) -> list[tuple[str, Path, Path | None]]:
     """(part, folder of pictures, folder of masks)."""
-    if not folder.is_dir():
-        raise DataError(f"folder {folder} is not there; check the path")
+    picture_files(folder)  # refuses what is no folder
     below = [path for path in sorted(folder.iterdir()) if (path / "images").is_dir()]
     parts = [(path.name, path) for path in below]
     if (folder / "images").is_dir():

@@ -90,6 +90,8 @@ def decode(path: Path) -> Image.Image:
         raise
     except FileNotFoundError:
         raise DataError(f"{path} is not there; check the path") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read; change its permissions") from None
     except Exception as error:  # damage makes decoders raise OSError, SyntaxError, struct.error, ...
         raise DataError(
             f"{path} cannot be read as {', '.join(FORMATS)}: {error}; replace it by an undamaged copy or remove it"

@@ -1,6 +1,5 @@
 """Segmentation networks by name: (B, 1, H, W) float -> (B, classes, H, W) logits (DESIGN §4)."""
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from nakt_fed.networks.attunet import attunet
 from nakt_fed.networks.sdunet import MIN_WIDTH, sdunet
 from nakt_fed.networks.unet import UNet
 from nakt_fed.recipe import NetworkSpec
+from nakt_fed.suggest import suggestion
 
 __all__ = ["NETWORKS", "build_network", "describe", "is_user_factory", "resolve"]
 
@@ -104,10 +104,10 @@ def _known_name(network: str) -> str:
         return "panoptic_fpn"
     if short in smp.architectures():
         return name if short in OWN else short  # smp's own "unet" keeps its prefix
-    near = difflib.get_close_matches(short, {*NETWORKS, *smp.architectures()}, n=3, cutoff=0.5) or NETWORKS
+    known = sorted({*NETWORKS, *smp.architectures()})
     raise StudyError(
-        f"unknown network {network!r}; did you mean {' or '.join(map(repr, near))}? "
-        "A network of your own is written 'module:factory'"
+        f"unknown network {network!r}; {suggestion(short, known, most=3, cutoff=0.5)} "
+        "(one of your own is written 'module:factory')"
     )
 
 

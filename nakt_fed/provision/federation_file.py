@@ -9,9 +9,13 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator,
 
 from nakt_fed.recipe import Part
 from nakt_fed.study import StudySpec
-from nakt_fed.toml_file import parse, read_toml
+from nakt_fed.toml_file import in_words, parse, read_toml
 
-PlainName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+PlainName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64),
+    in_words('a name has at most 64 of a to z, A to Z, 0 to 9, ".", "_" and "-", and begins with a letter or a digit'),
+]
 """It names folders, key files and nodes on machines of all kinds, so it has no letter that one of them could spell otherwise."""
 
 RESERVED = {

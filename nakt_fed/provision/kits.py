@@ -10,7 +10,7 @@ from pathlib import Path
 from nakt_fed.app_folder import app_sha256
 from nakt_fed.provision import certificates, keys
 from nakt_fed.provision.edits import add_site
-from nakt_fed.provision.federation_file import FederationFile, load_federation
+from nakt_fed.provision.federation_file import FederationFile, is_site_name, load_federation
 from nakt_fed.provision.fill import AUTHORITY, COORDINATOR, SITE, fill
 from nakt_fed.provision.made import PUBLIC, Made, ProvisionError, alone
 from nakt_fed.provision.revoke import refuse_revoked, revoke_site
@@ -60,6 +60,8 @@ def provision(
         for name in revoke:
             revoke_site(made, path, name)
         for name in add:
+            if is_site_name(name):
+                refuse_revoked(made, name)  # before the file names it
             add_site(path, name)
         federation = load_federation(path)
         _authority(made, federation)

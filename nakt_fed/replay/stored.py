@@ -1,5 +1,6 @@
 """What a run has stored, opened to be combined again: nothing outside its folder is looked at."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +37,7 @@ class StoredRun:
         self.study = load_study(self.folder / "study.toml")
         if not (self.folder / "manifest.json").exists() or "round" not in self.transferal.masks.group.attrs:
             raise RunError(
-                f"the sites have not answered everything in {folder}; go on with `nakt run --resume {folder}`"
+                f"the sites have not answered everything in {folder}; go on with `nakt run --resume {shlex.quote(str(folder))}`"
             )
         told: Any = self.transferal.masks.group.attrs["round"]
         self.cards: dict[str, dict[str, Any]] = told["cards"]

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -139,7 +140,7 @@ def folder_of(picture: str) -> str:
 
 def _why_unfinished(path: Path) -> str:
     if (path / "study.toml").exists():
-        return f"run {path} is not finished: it has no results.json yet; go on with `nakt run --resume {path}`"
+        return f"run {path} is not finished: it has no results.json yet; go on with `nakt run --resume {shlex.quote(str(path))}`"
     return f"{path} is not a run: it has neither results.json nor study.toml; give the folder that `nakt run` printed"
 
 
@@ -153,7 +154,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         raise RunError(
             f"{path} is not valid JSON, so it was changed after the run; "
-            f"remove it and use `nakt run --resume {path.parent}`"
+            f"remove it and use `nakt run --resume {shlex.quote(str(path.parent))}`"
         ) from None
 
 

@@ -17,7 +17,7 @@ from nakt_fed.report.page import environment, write_page
 from nakt_fed.report.pictures import Picture, Tile, data_uri, outline
 from nakt_fed.report.plots import intervals
 from nakt_fed.statistics.leaderboard import Entry, Leaderboard
-from nakt_fed.statistics.tables import leaderboard_rows, p_value, pair_rows, write_csv, write_parquet
+from nakt_fed.statistics.tables import leaderboard_rows, p_value, pair_rows, ranks, write_csv, write_parquet
 
 Gray = NDArray[np.uint8]
 SCRIPT = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
@@ -71,6 +71,7 @@ def render_sweep(board: Leaderboard, title: str, shown: Sequence[Shown] = ()) ->
             plot=_plot(board),
             pairs=pair_rows(board),
             p_value=p_value,
+            ranks=ranks,
             pictures=[Picture(f"s{i}", data_uri(one.picture)) for i, one in enumerate(shown)],
             lines=[Line(one.title, _tiles(f"s{i}", one)) for i, one in enumerate(shown)],
             has_truth=any(one.truth is not None for one in shown),

@@ -47,7 +47,13 @@ class Approvals:
         return {run: str(entry["time"]) for run, entry in self._approved.read().items()}
 
     def approve(self, run: str) -> dict[str, Any] | None:
-        """From the next request on the run is answered. Returns what it asked for; None when it did not ask yet."""
+        """From the next request on the run is answered. Returns what it asked for; None when it did not ask yet.
+
+        Raises:
+            RunError: no run can be called so.
+        """
+        if not run or not run.isprintable():
+            raise RunError(f"{run!r} is no run's name; `nakt site approvals` lists the runs that have asked")
         self._approved.write({**self._approved.read(), run: {"time": _now()}})
         return self._waiting.read().get(run)
 

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nakt_fed import __version__
@@ -42,6 +43,9 @@ def check_site(file: SiteFile, *, offline: bool = False) -> Iterator[Finding]:
     yield _finding("socket", lambda: _socket(file))
     for sentence in policy_in_words(file, count[0] if count else None):
         yield Finding("policy", True, sentence)
+    last = file.policy.expires
+    if last is not None and datetime.now(UTC).date() > last:
+        yield Finding("policy", False, f"policy.expires was {last}, so every request is refused; set a later day")
 
 
 def _finding(name: str, check: Callable[[], str]) -> Finding:

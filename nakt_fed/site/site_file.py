@@ -8,9 +8,18 @@ from pydantic import Field, StringConstraints, model_validator
 
 from nakt_fed.recipe import Name, Part, Share
 from nakt_fed.study import SiteSpec, StudySpec, TeacherSpec
-from nakt_fed.toml_file import parse, read_toml
+from nakt_fed.toml_file import in_words, parse, read_toml
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+    in_words("a SHA-256 has 64 digits of 0 to 9 and a to f; `nakt coordinator app` prints that of an app"),
+]
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\s:/]+:\d{1,5}$"),
+    in_words('an address is a name and a port, such as "coordinator.example.org:28000", without "https://"'),
+]
 
 
 class SiteSection(Part):
@@ -40,7 +49,7 @@ class CoordinatorSpec(Part):
     `public_key` (Ed25519, PEM) signs what is asked; `site_key` (ECDSA P-384) shows the coordinator who the site is.
     """
 
-    address: str = Field(pattern=r"^[^\s:/]+:\d{1,5}$")
+    address: Address
     root_certificates: Path
     public_key: Path
     site_key: Path

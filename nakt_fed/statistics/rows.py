@@ -62,9 +62,11 @@ def read_rows(path: Path) -> list[Row]:
         raw = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
     except FileNotFoundError:
         raise DataError(f"{path} is not there; give the rows that `nakt sweep` has written") from None
-    except (ValueError, OSError) as error:
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder; give the file of rows in it, masks.json or students.json") from None
+    except ValueError as error:
         raise DataError(
-            f"{path} is no list of rows in JSON ({error}); give the rows that `nakt sweep` writes"
+            f"{path} is neither a list of rows in JSON nor JSON lines ({error}); give the rows that `nakt sweep` writes"
         ) from None
     return [_row(path, number, row) for number, row in enumerate(raw)]
 

@@ -22,7 +22,7 @@ def terminal_table(board: Leaderboard) -> Table:
         table.add_column(title, justify="right", overflow="fold")
     for entry in board.entries:
         sets = [f"{value:.1f}" for value in entry.per_set.values()] if several else []
-        alike = _ranks(entry.alike)
+        alike = ranks(entry.alike)
         style = "bold" if entry.tied else ""
         table.add_row(str(entry.rank), entry.cell, *sets, f"{entry.mean:.1f}", *_difference(entry), alike, style=style)
     return table
@@ -40,10 +40,10 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _ranks(ranks: tuple[int, ...]) -> str:
+def ranks(alike: tuple[int, ...]) -> str:
     """(2, 3, 4, 7) -> "2–4, 7"; nothing: "–"."""
     parts: list[list[int]] = []
-    for rank in ranks:
+    for rank in alike:
         if parts and rank == parts[-1][-1] + 1:
             parts[-1].append(rank)
         else:

@@ -3,11 +3,11 @@
 A name is one of BUILT_IN, or a user's own `module:function` (docs/research.md).
 """
 
-import difflib
 import importlib
 from typing import TYPE_CHECKING
 
 from nakt_fed.errors import StudyError
+from nakt_fed.suggest import suggestion
 
 if TYPE_CHECKING:
     from nakt_fed.weightings.scheme import Scheme
@@ -44,10 +44,9 @@ def refuse_unknown(name: str) -> None:
     """Raise StudyError unless a scheme can have this name (the nearest known ones are given). Imports nothing."""
     if name in BUILT_IN or (is_own(name) and all(name.split(":"))):
         return
-    near = difflib.get_close_matches(name, BUILT_IN, n=2) or BUILT_IN
     raise StudyError(
-        f"unknown weighting {name!r}; did you mean {' or '.join(map(repr, near))}? "
-        "A weighting of your own is written 'module:function'"
+        f"unknown weighting {name!r}; {suggestion(name, BUILT_IN, most=2)} "
+        "(one of your own is written 'module:function')"
     )
 
 

@@ -1,10 +1,10 @@
 """Does a study's way of combining go together with the rest of the study? Asked before anything starts."""
 
-import difflib
 import inspect
 
 from nakt_fed.errors import StudyError
 from nakt_fed.study import FederatedStudy, FusionSpec, Study, refuse_missing_weights
+from nakt_fed.suggest import suggestion
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_binary
 from nakt_fed.weightings.scheme import Needs, Scheme
@@ -48,11 +48,8 @@ def refuse_options(scheme: Scheme, fusion: FusionSpec) -> None:
     known = scheme.options
     for key, value in fusion.options.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known) or 'none'}"
-            raise StudyError(
-                f'fusion.options.{key}: fusion.weighting = "{fusion.weighting}" has no such option; {hint}'
-            )
+            has_not = f'fusion.options.{key}: fusion.weighting = "{fusion.weighting}" has no such option'
+            raise StudyError(f"{has_not}; {suggestion(key, known)}")
         default = known[key]
         if default is not inspect.Parameter.empty and not _fits(value, default):
             raise StudyError(f"fusion.options.{key} is {value!r}; expected a value like {default!r}")

@@ -113,7 +113,7 @@ class Trust:
         others = float(np.median(np.delete(self.level, k)))
         rank = len(self.sites) // 2
         return (
-            f"over {self.pictures} pictures its masks correlate by {self.agreement[k]:.2f} with those of its "
+            f"over {self.pictures} pictures its masks correlate by {self.agreement[k]:z.2f} with those of its "
             f"{_ordinal(rank)}most similar other site, where {self.usual:.2f} is usual; it calls {100 * self.level[k]:.1f} % "
             f"of the pixels a target, the others {100 * others:.1f} %"
         )

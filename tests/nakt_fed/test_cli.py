@@ -255,4 +255,8 @@ def test_what_the_system_refuses_has_a_remedy() -> None:
         "the disk is full (No space left on device: a.zarr); free some space, then try again"
     )
     assert os_error(OSError(13, "Permission denied", "a")) == "Permission denied: a; change its permissions"
+    assert (
+        os_error(FileExistsError(17, "File exists", "a"))
+        == "File exists: a; a folder is needed there; give another path"
+    )
     assert os_error(OSError(2, "No such file or directory", "a")) == "No such file or directory: a; correct the path"

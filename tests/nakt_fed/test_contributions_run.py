@@ -44,6 +44,10 @@ def test_all_sites_are_the_runs_ensemble_and_one_alone_is_its_teacher(run: Path)
 
 def test_the_command_writes_numbers_page_and_students(run: Path) -> None:
     done = nakt("contributions", run, "--students", "1", "--pictures", "16")
+    assert [line for line in done.out.splitlines() if line.startswith("›")][:2] == [
+        "› student of all sites",
+        "› student without ann",
+    ]
     assert (done.code, done.err) == (0, "")
     assert re.search(r"ann\s+\d+\.\d\s+[+−]?\d+\.\d\s+[+−]?\d+\.\d\s+[+−]?\d+\.\d", done.out)
     found = json.loads((run / "contributions.json").read_text())

@@ -260,6 +260,7 @@ def test_a_stopped_training_says_how_to_go_on(folders: Path, tmp_path: Path, mon
         (["--image-size", "33"], "image_size: must be a multiple of 32"),
         (["--epochs", "0"], "epochs: Input should be greater than or equal to 1 (got 0)"),
         (["--width", "1"], "width: Input should be greater than or equal to 2"),
+        (["--network", "zzz"], "unknown network 'zzz'; known here: "),
         (["--network", "unett"], "unknown network 'unett'; did you mean 'unet' or "),
     ],
 )
@@ -274,3 +275,24 @@ def test_report_of_what_is_no_run(tmp_path: Path) -> None:
     outcome = nakt("report", tmp_path)
     assert outcome.code == 1
     assert outcome.err.startswith(f"error: {tmp_path} ")
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    outcome = nakt("evaluate", "none.safetensors", tmp_path, tmp_path, "--csv", tmp_path)
+    assert outcome.code == 2
+    assert "is a directory" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "a", "b", "c", "--seed", "-1"],
+        ["data", "import", "busi", "a", "b", "--test-share", "1"],
+        ["data", "import", "busi", "a", "b", "--seed", "-1"],
+        ["compare", "rows.json", "--seed", "-1"],
+    ],
+)
+def test_numbers_that_are_out_of_their_range(words: list[str]) -> None:
+    outcome = nakt(*words)
+    assert outcome.code == 2
+    assert "is not in the range" in outcome.err

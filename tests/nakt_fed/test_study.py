@@ -80,8 +80,9 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("study", "name"), "../breast", "study.name: String should match pattern"),
-        (("study", "name"), "a" * 65, "study.name: String should have at most 64 characters"),
+        (("study", "name"), "../breast", "study.name: a name has at most 64 letters, digits, "),
+        (("study", "name"), "a" * 65, "study.name: a name has at most 64 letters, digits, "),
+        (("study", "name"), "Brust 2", "no spaces, and does not begin with \".\" (got 'Brust 2')"),
         (("study", "seed"), -1, "study.seed: Input should be greater than or equal to 0 (got -1)"),
         (
             ("study", "image_size"),
@@ -125,11 +126,12 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         ),
         (("site", 0, "teacher", "keep"), "all", "site[0].teacher.keep: Input should be 'best' or 'last'"),
         (("transferal", "images"), [], "transferal.images: List should have at least 1 item"),
-        (("transferal", "images"), "organ", "transferal.images: Input should be a valid list (got 'organ')"),
+        (("transferal", "images"), "organ", "Input should be a valid list (got 'organ'); write it in brackets, [...]"),
         (("transferal", "views"), 1000, "transferal.views: Input should be less than or equal to 999"),
         (("transferal", "mix"), 1.5, "transferal.mix: Input should be less than or equal to 1"),
         (("transferal", "duplicates"), "keep", "transferal.duplicates: Input should be 'refuse' or 'drop'"),
         (("fusion", "weighting"), "unifrm", "fusion.weighting: unknown weighting 'unifrm'; did you mean 'uniform'?"),
+        (("fusion", "weighting"), "zzz", "unknown weighting 'zzz'; known here: uniform, n_images, "),
         (("fusion", "weighting"), "fixed", "needs a weight for each of ['ann', 'bob'], got []"),
         (("filter", "max_entropy"), 9, "filter.max_entropy: Input should be less than or equal to 8"),
         (("filter", "min_kept"), 0, "filter.min_kept: Input should be greater than or equal to 1"),
@@ -290,7 +292,7 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
         ("none.toml", "is not there; check the path"),
         (".", "is a folder; give the study file"),
         ("broken.toml", "is not valid TOML: .*line 1.*; mend that line"),
-        ("latin.toml", "is not valid TOML"),
+        ("latin.toml", "is not valid TOML: .*; save it as UTF-8"),
     ]:
         with pytest.raises(StudyError, match=message):
             load_study(tmp_path / name)

@@ -93,6 +93,9 @@ def test_the_contact_sheet_stands_alone(folder: Path, tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not there"):
         inspect_set(tmp_path / "gone")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file; give the folder"):
+        inspect_set(tmp_path / "file")
     (tmp_path / "dataset.json").write_text('{"version": 7}')
     with pytest.raises(DataError, match=r"no manifest of version 1: .*import the set again"):
         inspect_set(tmp_path)

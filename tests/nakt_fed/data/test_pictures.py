@@ -250,3 +250,12 @@ def test_several_frames_are_refused(tmp_path, suffix):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"gone\.png is not there; check the path"):
         read_gray(tmp_path / "gone.png")
+
+
+def test_a_file_that_is_not_ours_to_read_is_not_called_damaged(tmp_path, monkeypatch):
+    def closed(*arguments, **options):  # root may read any file
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", closed)
+    with pytest.raises(DataError, match=r"a\.png may not be read; change its permissions"):
+        read_gray(tmp_path / "a.png")

@@ -79,6 +79,7 @@ def test_a_federation_file_is_read(tmp_path: Path) -> None:
         ("[coordinator]", "[coordinator]\nprot = 1", "coordinator.prot: unknown key; did you mean 'port'?"),
         ("image_size = 96", "image_size = 100", "multiple of 32"),
         ('name = "breast"', "", "federation.name: missing"),
+        ('name = "breast"', 'name = "br ust"', "a name has at most 64 of a to z, A to Z, 0 to 9, "),
     ],
 )
 def test_a_mistake_is_named_in_one_message(tmp_path: Path, old: str, new: str, told: str) -> None:

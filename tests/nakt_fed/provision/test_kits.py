@@ -198,16 +198,20 @@ def test_a_revoked_site_is_out(make: Make, root: Path, federation: Path) -> None
     assert (make().new, make().kept) == ([], [])
 
 
-def test_a_revoked_key_never_comes_back(make: Make, root: Path) -> None:
+def test_a_revoked_key_never_comes_back(make: Make, root: Path, federation: Path) -> None:
+    """And the refusal leaves no half of a step behind, on which every other one would stop."""
     make()
     key = public_key(root, "hospital-2")
     make(revoke=("hospital-2",))
+    before = federation.read_bytes()
     with pytest.raises(ProvisionError, match="holds a key that was revoked; delete that folder"):
         make(add=("hospital-2",))
+    assert federation.read_bytes() == before
+    make(renew=True)
     for path in (root / "hospital-2").iterdir():
         path.unlink()
     (root / "hospital-2").rmdir()
-    assert "hospital-2/site.key" in make().new
+    assert "hospital-2/site.key" in make(add=("hospital-2",)).new
     assert public_key(root, "hospital-2") != key
     make(revoke=("hospital-2",))
     assert len(list((root / "coordinator" / "revoked").iterdir())) == 2

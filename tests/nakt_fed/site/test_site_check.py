@@ -3,6 +3,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from nakt_fed.app_folder import app_sha256
 from nakt_fed.cli.site import check
-from nakt_fed.errors import RunError
+from nakt_fed.errors import RunError, StudyError
 from nakt_fed.site import check_line as line_module
 from nakt_fed.site.check import Finding, check_site
 from nakt_fed.site.check_keys import check_authority
@@ -95,6 +96,15 @@ def test_an_app_that_is_not_approved(tmp_path: Path, apps: list[str]) -> None:
     assert not found.ok
     assert ("policy.apps is empty, so none runs" in found.text) == (not apps)
     assert found.text.endswith(f'set policy.apps = ["{app_sha256()}"]')
+
+
+def test_a_site_that_answers_no_more(tmp_path: Path) -> None:
+    write_site(tmp_path, policy={"expires": date(2020, 1, 1)})
+    last = findings(tmp_path)["policy"]
+    assert (last.ok, last.text) == (
+        False,
+        "policy.expires was 2020-01-01, so every request is refused; set a later day",
+    )
 
 
 def test_a_teacher_of_another_size_is_worth_a_note(kit: Path) -> None:
@@ -223,3 +233,21 @@ def test_keys_of_another_kind_are_not_taken_for_the_coordinators(kit: Path) -> N
     write_key(kit, "other")
     (kit / "coordinator.pub").write_bytes((kit / "other.key").read_bytes())
     assert not findings(kit)["orders"].ok
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            {"policy": {"apps": ["abc"]}},
+            "policy.apps[0]: a SHA-256 has 64 digits of 0 to 9 and a to f; `nakt coordinator",
+        ),
+        ({"coordinator": {"address": "https://a.b:1"}}, 'such as "coordinator.example.org:28000", without "https://"'),
+        ({"site": {"name": "a b"}}, "site.name: a name has at most 64 letters"),
+    ],
+)
+def test_a_value_of_another_form_is_told_in_words(tmp_path: Path, table: dict[str, Any], words: str) -> None:
+    with pytest.raises(StudyError) as told:
+        load_site(write_site(tmp_path, **table))
+    assert words in str(told.value)
+    assert "pattern" not in str(told.value)

@@ -164,8 +164,10 @@ def test_files_of_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not there"):
         read_rows(tmp_path / "none.json")
     as_list.write_text("[")
-    with pytest.raises(DataError, match="no list of rows in JSON"):
+    with pytest.raises(DataError, match="neither a list of rows in JSON nor JSON lines"):
         read_rows(as_list)
+    with pytest.raises(DataError, match=r"is a folder; give the file of rows in it, masks\.json or students\.json"):
+        read_rows(tmp_path)
 
 
 def test_csv_and_parquet_hold_the_leaderboard(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ def test_the_page_fetches_nothing_and_runs_only_its_own_script(page: str) -> Non
     assert "://" not in re.sub(r"http://www\.w3\.org/[\w/.]+", "", page)
 
 
+def test_ranks_that_follow_one_another_are_a_range() -> None:
+    """Of a dozen cells that cannot be told apart the list would be wider than a telephone."""
+    rows = rows_of({name: np.full((1, 5), 0.5) for name in "abcdef"})
+    assert '<td class="apart">2–6</td>' in render_sweep(leaderboard(block(rows)), "alike")
+
+
 def test_only_settings_that_tell_cells_apart_are_columns() -> None:
     rows = rows_of({name: np.full((1, 5), mean) for name, mean in (("a", 0.5), ("b", 0.6))})
     for row in rows:

@@ -201,7 +201,7 @@ def study(folders: Path, **fusion: Any) -> Study:
         ({"weighting": "own_schemes:smaller"}, "name a function that the module defines"),
         ({"weighting": "own_schemes:plain"}, r"decorate the function with @weighting"),
         ({"weighting": "era", "options": {"temprature": 1.0}}, "options.temprature: .* did you mean 'temperature'?"),
-        ({"weighting": "median", "options": {"trim": 0.1}}, "has no such option; it has: none"),
+        ({"weighting": "median", "options": {"trim": 0.1}}, "has no such option; known here: none"),
         ({"weighting": "era", "options": {"temperature": "low"}}, "temperature is 'low'; expected a value like 0.1"),
         ({"weighting": "learned"}, r"has to name one of the test sets \['outside'\], which is not set"),
         ({"weighting": "learned", "annotated": "inside"}, r"one of the test sets \['outside'\], got 'inside'"),
