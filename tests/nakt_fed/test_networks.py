@@ -206,7 +206,7 @@ def test_resolve_writes_defaults_out(given_spec: dict[str, object], resolved: di
     [
         ({"network": "unett"}, "'unet'"),
         ({"network": "deeplab"}, "'deeplabv3'"),
-        ({"network": "zzz"}, "'panoptic_fpn'"),
+        ({"network": "zzz"}, "known here: .*panoptic_fpn"),
         ({"network": "smp:zzz"}, "module:factory"),
         ({"network": "unet", "encoder": "resnet18"}, "has no encoder.*'resnet18'; remove it"),
         ({"network": "deeplabv3plus", "width": 16}, "width = 16; remove width"),
