@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from nakt_fed.report import comparison, costs, filter_figures, gallery
+from nakt_fed.report import comparison, costs, filter_figures, gallery, summary
 from nakt_fed.report.plots import curves, intervals
 from nakt_fed.report.run_data import Epoch, FinishedRun, open_run
 from nakt_fed.report.words import FILTERS, network, tables
@@ -57,8 +57,8 @@ def _result(run: FinishedRun, found: dict[str, list[comparison.Difference]]) -> 
     ends = [end for items in found.values() for item in items for end in (item.low, item.high, 0.0)]
     limits = (min(ends) - 1, max(ends) + 1) if ends else (-1.0, 1.0)
     return {
-        "headline": comparison.headline(run),
-        "evidence": comparison.evidence(run, found),
+        "headline": summary.headline(run),
+        "evidence": summary.evidence(run, found),
         "student_dice": comparison.mean_dice(run, "student"),
         "best_teacher": comparison.best_teacher(run),
         "rows": comparison.dice_rows(run),

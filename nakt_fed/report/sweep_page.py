@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -149,8 +148,3 @@ def _tiles(key: str, one: Shown) -> list[Tile]:
 
 def _dice(mask: Gray, truth: Gray) -> str:
     return f"{100 * dice(mask[None] > 127, truth[None] > 127)[0]:.1f}"
-
-
-def one_picture(stacks: Mapping[str, Any], row: int) -> dict[str, Gray]:
-    """Row `row` of every cell's masks (N, H, W): what `Shown.masks` takes."""
-    return {cell: np.asarray(stack[row]) for cell, stack in stacks.items()}

@@ -17,8 +17,8 @@ from nakt_fed.report.pictures import SIDE, Tile, data_uri
 from nakt_fed.store import open_group
 from simulation.cells import Made
 
+from .pseudo import numbers
 from .tables import Maker
-from .work import numbers
 
 Figure = Callable[[Maker, Path], Path | None]
 """Writes a page; None where nothing of it is measured yet."""

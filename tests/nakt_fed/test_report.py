@@ -16,7 +16,7 @@ import pytest
 import zarr
 
 from nakt_fed.errors import RunError
-from nakt_fed.report import comparison, costs, filter_figures, write_report
+from nakt_fed.report import comparison, costs, filter_figures, summary, write_report
 from nakt_fed.report.pictures import outline
 from nakt_fed.report.run_data import FinishedRun, open_run
 from nakt_fed.report.words import duration, points, size, tables
@@ -103,21 +103,21 @@ def result(**means: float) -> FinishedRun:
 
 def test_headline_states_the_differences_of_the_numbers_shown() -> None:
     run = result(a=0.681, b=0.5, ensemble=0.722, student=0.712)
-    assert comparison.headline(run) == (
+    assert summary.headline(run) == (
         "The student reaches 71.2\u00a0% mean Dice on stu, "
         "3.1 points above the best teacher (a, 68.1\u00a0%) and 1.0 below the ensemble."
     )
 
 
 def test_headline_of_one_teacher_a_draw_and_a_fine_tuned_student() -> None:
-    text = comparison.headline(result(a=0.5, ensemble=0.5, student=0.5, tuned=0.6))
+    text = summary.headline(result(a=0.5, ensemble=0.5, student=0.5, tuned=0.6))
     assert "level with the teacher (a, 50.0\u00a0%) and level with the ensemble. Fine-tuned" in text
     assert text.endswith("it reaches 60.0\u00a0%.")
 
 
 def test_headline_without_tests() -> None:
     assert (
-        comparison.headline(result())
+        summary.headline(result())
         == "A student was trained on 1,234 pictures; it was not tested, as the study names no test set."
     )
 

@@ -12,7 +12,6 @@ from nakt_fed.report.sweep_page import (
     SCRIPT,
     Shown,
     headline,
-    one_picture,
     render_sweep,
     script_hash,
     telling,
@@ -32,7 +31,7 @@ def page() -> str:
     stack = {cell: rng.integers(0, 256, (2, 32, 32), np.uint8) for cell in EFFECTS}
     truth = np.zeros((32, 32), np.uint8)
     truth[8:20, 8:20] = 255
-    shown = Shown("stu/1", stack["uniform"][0], truth, one_picture(stack, 1))
+    shown = Shown("stu/1", stack["uniform"][0], truth, {cell: masks[1] for cell, masks in stack.items()})
     return render_sweep(leaderboard(made_up(EFFECTS)), "five sites", [shown])
 
 
