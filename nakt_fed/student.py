@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
 from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
@@ -43,6 +43,7 @@ class StudentJob(BaseModel):
     storage: str | None = None
     init: Path | None = None
     calibrate: bool = False
+    classes: tuple[str, ...] = ()
 
 
 FitStudent = Callable[[StudentJob], None]
@@ -53,17 +54,17 @@ def pseudo_sets(job: StudentJob) -> tuple[PictureSet, PictureSet]:
     """The pseudo-annotated set (training, validation). The views of a picture that is held out are used for neither."""
     group = open_group(job.pseudo)
     ids: list[str] = list(group.attrs["ids"])  # type: ignore[arg-type]
-    whole = PictureSet(ids, group["images"], group["masks"])
+    known = np.asarray(group["known"][:]) if "known" in group else None  # type: ignore[index]
+    whole = PictureSet(ids, group["images"], group["masks"], known)
     origins = list(dict.fromkeys(_origin(i) for i in ids))
     _, held_out = split(origins, job.recipe.validation, draw(job.seed, "validation"))
     aside = {origins[index] for index in held_out}
     validation = [row for row, i in enumerate(ids) if i in aside]
     training = [row for row, i in enumerate(ids) if _origin(i) not in aside]
-    if 2 * whole.images.size <= IN_MEMORY:
+    if whole.images.size + whole.masks.size <= IN_MEMORY:
         return whole.subset(training), whole.subset(validation)
-    return PictureSet(
-        [ids[row] for row in training], _Rows(whole.images, training), _Rows(whole.masks, training)
-    ), whole.subset(validation)
+    names, stacks = [ids[row] for row in training], (_Rows(whole.images, training), _Rows(whole.masks, training))
+    return PictureSet(names, *stacks, None if known is None else known[training]), whole.subset(validation)
 
 
 def _origin(picture: str) -> str:
@@ -92,6 +93,11 @@ def start_network(job: StudentJob) -> torch.nn.Module:
     if job.init is not None:
         return load_checkpoint(job.init, expect=job.network)[0]
     return fresh_network(job.network, draw(job.seed, "student"))
+
+
+def _classes(job: StudentJob) -> dict[str, JsonValue]:
+    """What the outputs are called, for whoever uses the weights."""
+    return {"classes": list(job.classes)} if job.classes else {}
 
 
 def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[EpochLog], None] | None = None) -> None:
@@ -127,6 +133,7 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
             pictures=len(training),
             image_size=training.images.shape[1],
             calibrated_from=cut,
+            **_classes(job),
         )
 
 

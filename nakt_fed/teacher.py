@@ -29,6 +29,7 @@ class TeacherCard(BaseModel):
     n_images: int = Field(ge=0)
     validation_dice: float | None = Field(ge=0, le=1)
     binary: bool
+    classes: tuple[str, ...] = ()
 
 
 def fresh_network(spec: NetworkSpec, seed: int) -> nn.Module:
@@ -63,7 +64,12 @@ def _card(model: nn.Module, site: SiteSpec, provenance: dict[str, Any]) -> Teach
     size = sum(parameter.numel() for parameter in model.parameters())
     count, score = provenance.get("n_images", 0), provenance.get("validation_dice")
     return TeacherCard(
-        network=site.teacher.network, parameters=size, n_images=count, validation_dice=score, binary=site.teacher.binary
+        network=site.teacher.network,
+        parameters=size,
+        n_images=count,
+        validation_dice=score,
+        binary=site.teacher.binary,
+        classes=site.classes,
     )
 
 

@@ -29,6 +29,7 @@ def fuse(
     name: str | None,
 ) -> None:
     """Combine the answers stored in RUN in another way: RUN/fused/NAME gets masks, filter.csv, pseudo set and Dice."""
+    from nakt_fed.annotation import collect
     from nakt_fed.replay.fuse import fuse_again
     from nakt_fed.replay.stored import StoredRun
     from nakt_fed.study import FusionSpec
@@ -40,7 +41,7 @@ def fuse(
     out = stored.folder / "fused" / _folder_name(name or weighting)
     annotation = fuse_again(stored, fusion, out)
     click.echo("\n".join(_told(stored, out)))
-    annotation.collect(str(out / "pseudo.zarr"))
+    collect([annotation], str(out / "pseudo.zarr"))
     click.echo(f"fused: {out}")
 
 
