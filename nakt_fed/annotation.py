@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from nakt_fed.answered import ChunkSites
 from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
@@ -86,7 +85,7 @@ def collect(parts: Sequence[Annotation], place: str) -> None:
     if _complete(place) == mark:
         return
     known = np.array([[verdict.kept for verdict in each] for each in zip(*verdicts, strict=True)])  # (N, C)
-    stay: NDArray[np.bool_] = known.any(axis=1)
+    stay = np.asarray(known.any(axis=1))
     ids = [verdict.id for verdict in verdicts[0]]
     kept = [ids[row] for row in np.flatnonzero(stay)]
     out = PseudoSet(place, study.study.image_size, transferal.chunk, kept, known[stay] if len(parts) > 1 else None)

@@ -37,6 +37,11 @@ def planes(name: str, classes: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"{name}~{label}" if label else name for label in classes)
 
 
+def name_of(plane: str) -> str:
+    """Whose stack it is."""
+    return plane.partition("~")[0]
+
+
 def title(test: str, label: str) -> str:
     """What a test set is called in tables, judged by one class: ":" is in no name either."""
     return f"{test}:{label}" if label else test
@@ -89,7 +94,8 @@ def refuse_masks(what: str, masks: Any, classes: Sequence[str]) -> None:
 def refuse_outputs(what: str, key: str, outputs: int, classes: Collection[str]) -> None:
     """Raise ValueError where a network has another number of outputs than there are classes."""
     if outputs != max(1, len(classes)):
-        raise ValueError(f"{key}.classes is {outputs}, but {what} {max(1, len(classes))}; leave {key}.classes out")
+        count = f"{len(classes)} classes" if len(classes) > 1 else "1 class"
+        raise ValueError(f"{key}.classes is {outputs}, but {what} {count}; leave {key}.classes out")
 
 
 def refuse_label_sets(sites: Sequence[Labelled], tests: Sequence[Labelled]) -> None:

@@ -69,7 +69,7 @@ class Round:
             try:
                 card = TeacherCard.model_validate(answered(done))
                 refuse_classes(card, self.classes.get(done.site, ()))
-                cards[done.site] = card.model_dump()
+                cards[done.site] = card.told()
             except (AnswerError, ValidationError) as error:
                 self._drop(done.site, "teacher", in_words(error), is_away(done.reply))
         return cards

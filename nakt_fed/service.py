@@ -113,7 +113,7 @@ class TeacherService:
         return lambda pictures: probabilities(model, pictures, device, self.site.teacher.classes)
 
     def _prepare(self, request: Request) -> Reply:
-        return Reply(True, self._ready[1].model_dump())
+        return Reply(True, self._ready[1].told())
 
     def _offer(self, request: Request) -> Reply:
         name, chunk = str(request.meta["set"]), int(request.meta["chunk"])

@@ -57,11 +57,7 @@ class ChunkStore:
         self.group = zarr.open_group(str(path), mode="a")
 
     def stack(self, name: str) -> zarr.Array[Any]:
-        """The whole array of one name that has one plane."""
-        [plane] = self.planes(name)
-        return self._stack(plane)
-
-    def _stack(self, name: str) -> zarr.Array[Any]:
+        """The whole array of a stack: a name, or one of its planes."""
         key = f"{self.kind}/{name}"
         if key not in self.group:
             create_stack(self.group, key, self.count, self.size, self.chunk)
@@ -92,17 +88,18 @@ class ChunkStore:
         """Keep chunk `number`: (n, H, W) uint8."""
         rows, planes = self.chunks[number], self.planes(name)
         for plane, part in zip(planes, np.split(masks, len(planes)), strict=True):
-            self._stack(plane)[rows.start : rows.stop] = part
+            self.stack(plane)[rows.start : rows.stop] = part
             self._done(plane)[rows.start : rows.stop] = True
 
     def read(self, name: str, number: int) -> NDArray[np.uint8]:
         """Chunk `number`, (n, H, W) uint8."""
         rows = self.chunks[number]
-        return np.concatenate([np.asarray(self._stack(plane)[rows.start : rows.stop]) for plane in self.planes(name)])
+        return np.concatenate([np.asarray(self.stack(plane)[rows.start : rows.stop]) for plane in self.planes(name)])
 
     def all(self, name: str) -> NDArray[np.uint8]:
         """All of one name that has one plane; for small sets (tests, galleries)."""
-        return np.asarray(self.stack(name)[:])
+        [plane] = self.planes(name)
+        return np.asarray(self.stack(plane)[:])
 
     def write_all(self, name: str, masks: NDArray[np.uint8]) -> None:
         """Keep a stack for every picture at once, of a name that has one plane."""

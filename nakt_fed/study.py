@@ -217,6 +217,18 @@ class Study(Part):
         """The sites whose teachers know a class."""
         return [site.name for site in self.site if not label or label in site.classes]
 
+    def of_class(self, label: str) -> "Study":
+        """The study of one class: the sites and test sets that know it, for whoever looks at what they have answered."""
+        if not label:
+            return self
+        sites = [site.model_copy(update={"classes": (label,)}) for site in self.site if label in site.classes]
+        tests = [test.model_copy(update={"classes": (label,)}) for test in self.test if label in test.classes]
+        fusion = self.fusion.model_copy(
+            update={"weights": {k: v for k, v in self.fusion.weights.items() if k in self.knowing(label)}}
+        )
+        student = self.student.model_copy(update={"classes": 1})
+        return self.model_copy(update={"site": sites, "test": tests, "fusion": fusion, "student": student})
+
     def judged(self, test: "SiteSpec | TestSpec") -> tuple[str, ...]:
         """The classes that a test set, or a site's held-out share, has masks of."""
         return test.classes if self.classes != ONE else ONE
@@ -266,7 +278,7 @@ class Study(Part):
     @model_validator(mode="after")
     def _label_sets(self) -> Self:
         refuse_label_sets(self.site, self.test)
-        refuse_outputs("the classes of all sites are", "student", self.student.classes, self.classes)
+        refuse_outputs("the sites together know", "student", self.student.classes, self.classes)
         if self.classes != ONE and (self.fine_tune or self.round.judge_student):
             key = "fine_tune" if self.fine_tune else "round.judge_student"
             raise ValueError(f"{key} works with one class, but the sites know {list(self.classes)}; leave it out")
