@@ -86,7 +86,8 @@ def inspect_study(study: Study, federated: bool = False) -> StudySummary:
     tests = {site.name: site.test for site in sites if site.test} | _tests(study)
     with _naming("fine_tune"):
         annotated = len(load_annotated(few.images, few.masks, size)) if few and few.images and few.masks else 0
-    back = round(answers * size**2 * MASK_BITS_PER_PIXEL / 8)
+    planes = max([len(classes) for classes in study.asked.values()], default=1)  # of the site that knows most
+    back = round(answers * planes * size**2 * MASK_BITS_PER_PIXEL / 8)
     return StudySummary(sites, originals, answers - originals, bytes_out, back, tests, annotated, faults)
 
 

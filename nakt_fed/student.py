@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import BaseModel, ConfigDict
 
 from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
@@ -17,7 +17,7 @@ from nakt_fed.progress import epoch_reporter
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.seeds import draw
 from nakt_fed.store import open_group
-from nakt_fed.teacher import fresh_network
+from nakt_fed.teacher import classes_of, fresh_network
 from nakt_fed.team import ALONE, Team
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog
@@ -95,11 +95,6 @@ def start_network(job: StudentJob) -> torch.nn.Module:
     return fresh_network(job.network, draw(job.seed, "student"))
 
 
-def _classes(job: StudentJob) -> dict[str, JsonValue]:
-    """What the outputs are called, for whoever uses the weights."""
-    return {"classes": list(job.classes)} if job.classes else {}
-
-
 def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[EpochLog], None] | None = None) -> None:
     """Line 11 of Algorithm 1 (or 12 of Algorithm 2) in this process; with a team, every worker calls it."""
     torch.set_num_threads(job.threads)
@@ -133,7 +128,7 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
             pictures=len(training),
             image_size=training.images.shape[1],
             calibrated_from=cut,
-            **_classes(job),
+            **classes_of(job.classes),
         )
 
 
