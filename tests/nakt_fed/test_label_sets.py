@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 from rich.console import Console
 
 from nakt_fed.answered import Combiners
@@ -29,6 +30,7 @@ from nakt_fed.replay.stored import StoredRun
 from nakt_fed.report import write_report
 from nakt_fed.resume import write_study
 from nakt_fed.run import Run, run_study
+from nakt_fed.site.site_file import SiteFile
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
 from nakt_fed.study import FusionSpec, Study
@@ -38,6 +40,7 @@ from nakt_fed.transferal import SharedSet
 from nakt_fed.weightings.check import refuse_combination
 from nakt_fed.withdraw import study_without, withdraw
 from simulation.sweep import cells_of, load_sweep
+from tests.command import nakt
 from tests.conftest import replace_report
 from tests.nakt_fed.test_schemas import validator
 from tests.tiny import UNET, Answer, Gray, Hospitals, bright, dark, hospitals, service_of, tiny_study
@@ -45,7 +48,13 @@ from tests.tiny import UNET, Answer, Gray, Hospitals, bright, dark, hospitals, s
 SITES: list[dict[str, Any]] = [
     {"name": "ann", "images": "ann/images", "masks": "ann/masks", "classes": ["lesion"], "teacher": UNET},
     {"name": "bob", "images": "bob/images", "masks": {"nodule": "bob/masks", "lesion": "bob/masks"}, "teacher": UNET},
-    {"name": "few", "images": "few/images", "masks": {"nodule": "few/masks"}, "teacher": UNET, "test_share": 0.5},
+    {
+        "name": "few",
+        "images": "few/images",
+        "masks": {"nodule": "few/masks"},
+        "teacher": {**UNET, "validation": 0},
+        "test_share": 0.5,
+    },
 ]
 TEST = [{"name": "outside", "images": "outside/images", "masks": dict.fromkeys(("nodule", "lesion"), "outside/masks")}]
 
@@ -428,3 +437,26 @@ def test_teachers_of_two_classes_are_trained_on_both(folders: Path, tmp_path: Pa
     assert service.data.train.masks.shape[1:] == (2, 32, 32)
     assert service.teacher(np.zeros((3, 32, 32), np.uint8)).shape == (3, 2, 32, 32)
     assert service._ready[1].classes == ("lesion", "nodule")
+
+
+def test_check_says_who_knows_what(study: Study, tmp_path: Path) -> None:
+    write_study(study, tmp_path)
+    told = nakt("check", tmp_path / "study.toml")
+    assert told.code == 0, told.err
+    assert "class      lesion: known to ann, bob\nclass      nodule: known to bob, few\n" in told.out
+
+
+def test_a_site_file_says_which_classes_its_teacher_knows() -> None:
+    raw: dict[str, Any] = {
+        "site": {"name": "bob", "image_size": 32, "classes": ["nodule", "lesion"]},
+        "teacher": {"network": "unet", "checkpoint": "t.safetensors"},
+        "private": {"images": "i", "masks": {"lesion": "l", "nodule": "n"}},
+        "coordinator": {"address": "a:1", "root_certificates": "r", "public_key": "p", "site_key": "k"},
+    }
+    site = SiteFile.model_validate(raw).spec()
+    assert site.classes == ("lesion", "nodule")
+    assert site.teacher.classes == 2
+    with pytest.raises(ValidationError, match=r"policy\.evaluate_student works with one class"):
+        SiteFile.model_validate({**raw, "policy": {"evaluate_student": True}})
+    with pytest.raises(ValidationError, match=r"\[private\] has one folder of masks for 2 classes"):
+        SiteFile.model_validate({**raw, "private": {"images": "i", "masks": "m"}})
