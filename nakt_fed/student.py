@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate
+from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate_classes
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.split import split
@@ -118,7 +118,7 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
         team=team,
     )
     if team.leads:
-        cut = calibrate(model, *_some_pictures(job)) if job.calibrate else ONE_HALF
+        cuts = calibrate_classes(model, *_some_pictures(job)) if job.calibrate else [ONE_HALF] * job.network.classes
         save_checkpoint(
             job.out / "student.safetensors",
             model.cpu(),
@@ -127,13 +127,16 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
             epochs=len(history),
             pictures=len(training),
             image_size=training.images.shape[1],
-            calibrated_from=cut,
+            calibrated_from=cuts[0] if len(cuts) == 1 else list(cuts),
             **classes_of(job.classes),
         )
 
 
-def _some_pictures(job: StudentJob) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly spread over the pseudo-annotated set: (n, H, W) pictures and their pseudo masks, `PICTURES` of them at the most."""
+def _some_pictures(job: StudentJob) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Evenly spread over the pseudo-annotated set, `PICTURES` at the most: pictures (n, H, W), their pseudo masks (n, C, H, W),
+    and of several classes which of the masks are known."""
     whole: Any = open_group(job.pseudo)
     rows = np.unique(np.linspace(0, whole["images"].shape[0] - 1, PICTURES).round().astype(int))
-    return whole["images"].oindex[rows], whole["masks"].oindex[rows]
+    masks = whole["masks"].oindex[rows]
+    known = np.asarray(whole["known"][:])[rows] if "known" in whole else None
+    return whole["images"].oindex[rows], masks if known is not None else masks[:, None], known
