@@ -62,7 +62,7 @@ def _results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) 
         "at_sites": at_sites,
         "personalised": personalised,
         "ktc": _ktc(dice),
-        "bytes": _bytes(run.round.ledger.lines()),
+        "bytes": _bytes(run.round.ledger.lines(), study.asked),
         "seconds": _seconds(run.folder),
         "filter": {
             "enabled": study.filter.enabled,
@@ -130,14 +130,15 @@ def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
     return table
 
 
-def _bytes(lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _bytes(lines: list[dict[str, Any]], asked: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """`asked`: the classes that each site answers, a mask each, where there are several."""
     masks = [line for line in lines if line["kind"] == "masks" and line["outcome"] == "ok"]
-    pictures = sum(line["pictures"] for line in masks)
+    count = sum(line["pictures"] * len(asked.get(line["site"], ONE)) for line in masks)
     back = sum(line["bytes_back"] for line in masks)
     return {
         "out": sum(line["bytes_out"] for line in lines),
         "back": sum(line["bytes_back"] for line in lines),
-        "per_mask": back / pictures if pictures else 0.0,
+        "per_mask": back / count if count else 0.0,
         "transferal_back": sum(line["bytes_back"] for line in masks if line["set"] == "transferal"),
     }
 

@@ -79,8 +79,9 @@ class FinishedRun:
     @property
     def held_out(self) -> set[str]:
         """Test sets that are a site's own pictures (simulation only)."""
-        labels, sites = self.results.get("classes", ONE), self.settings["site"]
-        return {title(site["name"], label) for site in sites if site["test_share"] for label in labels}
+        several = "classes" in self.results
+        sites = [site for site in self.settings["site"] if site["test_share"]]
+        return {title(site["name"], label) for site in sites for label in (site["classes"] if several else ONE)}
 
     @property
     def started(self) -> datetime | None:

@@ -150,6 +150,7 @@ def test_results_say_what_each_class_kept(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["classes"]["lesion"]["weights"] == {"ann": 0.5, "bob": 0.5}
     assert results["classes"]["nodule"]["weights"] == {"bob": 0.5, "few": 0.5}
+    assert results["bytes"]["per_mask"] == pytest.approx(results["bytes"]["back"] / (4 * 19), rel=0.2)
     known = stack(finished / "pseudo.zarr", "known")
     assert [told["kept"] for told in results["classes"].values()] == known.sum(axis=0).tolist()
     assert results["transferal"]["kept"] == len(known)
@@ -172,6 +173,8 @@ def test_the_report_has_a_part_per_class(finished: Path, tmp_path: Path) -> None
     page = write_report(folder).read_text(encoding="utf-8")
     assert page.count("<h3>Class lesion</h3>") == page.count("<h3>Class nodule</h3>") == 1
     assert "knows lesion, nodule" in page
+    assert "lesion 0.500; nodule 0.500" in page
+    assert "named after a site (few:nodule)" in page
     assert "<h3>outside:nodule</h3>" in page
     assert ": few/" not in page  # held out at a site: shown, never named
 
@@ -460,3 +463,11 @@ def test_a_site_file_says_which_classes_its_teacher_knows() -> None:
         SiteFile.model_validate({**raw, "policy": {"evaluate_student": True}})
     with pytest.raises(ValidationError, match=r"\[private\] has one folder of masks for 2 classes"):
         SiteFile.model_validate({**raw, "private": {"images": "i", "masks": "m"}})
+
+
+def test_fedavg_of_sites_of_different_classes_is_refused(study: Study, tmp_path: Path) -> None:
+    from benchmarks.fedavg import main
+
+    write_study(study, tmp_path)
+    with pytest.raises(SystemExit, match="FedAvg needs the same classes at all sites"):
+        main([str(tmp_path / "study.toml")])
