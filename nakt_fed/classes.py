@@ -62,11 +62,17 @@ def written(raw: Any) -> Any:
     """A table of a study file with its classes in order; a table of mask folders names them too."""
     if not isinstance(raw, dict):
         return raw
-    masks, named = raw.get("masks"), raw.get("classes")
-    if not named and isinstance(masks, Mapping):
+    masks, names = raw.get("masks"), names_in(raw)
+    if isinstance(masks, Mapping) and not raw.get("classes"):
         return {**raw, "classes": sorted(masks)}
-    known = isinstance(named, list | tuple) and all(isinstance(name, str) for name in named)
-    return {**raw, "classes": sorted(named)} if known else raw  # type: ignore[arg-type]
+    return {**raw, "classes": sorted(names)} if names else raw
+
+
+def names_in(site: Any) -> tuple[str, ...]:
+    """The classes of a table of a study file, before or after it was validated; none where they are no names."""
+    names = site.get("classes") if isinstance(site, dict) else getattr(site, "classes", None)
+    good = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return tuple(names) if good else ()  # type: ignore[arg-type]
 
 
 def with_outputs(raw: Any, table: str, classes: Collection[str]) -> Any:

@@ -94,7 +94,8 @@ class ChunkStore:
     def read(self, name: str, number: int) -> NDArray[np.uint8]:
         """Chunk `number`, (n, H, W) uint8."""
         rows = self.chunks[number]
-        return np.concatenate([np.asarray(self.stack(plane)[rows.start : rows.stop]) for plane in self.planes(name)])
+        parts = [np.asarray(self.stack(plane)[rows.start : rows.stop]) for plane in self.planes(name)]
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def all(self, name: str) -> NDArray[np.uint8]:
         """All of one name that has one plane; for small sets (tests, galleries)."""

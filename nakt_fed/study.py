@@ -7,7 +7,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from nakt_fed.classes import ONE, refuse_label_sets, refuse_masks, refuse_outputs, union, with_outputs, written
+from nakt_fed.classes import (
+    ONE,
+    names_in,
+    refuse_label_sets,
+    refuse_masks,
+    refuse_outputs,
+    union,
+    with_outputs,
+    written,
+)
 from nakt_fed.errors import StudyError
 from nakt_fed.recipe import Name, NetworkSpec, Part, Recipe, Share
 from nakt_fed.weightings import refuse_unknown
@@ -42,7 +51,7 @@ class SiteSpec(Part):
     @classmethod
     def _written(cls, raw: Any) -> Any:
         raw = written(raw)
-        return with_outputs(raw, "teacher", raw.get("classes") or ()) if isinstance(raw, dict) else raw
+        return with_outputs(raw, "teacher", names_in(raw))
 
     @model_validator(mode="after")
     def _can_train(self) -> Self:
@@ -271,9 +280,8 @@ class Study(Part):
     @classmethod
     def _outputs(cls, raw: Any) -> Any:
         sites = raw.get("site") if isinstance(raw, dict) else None
-        each = [written(site) for site in sites] if isinstance(sites, list) else []
-        named = [site.get("classes") or () if isinstance(site, dict) else getattr(site, "classes", ()) for site in each]
-        return with_outputs(raw, "student", union(names for names in named if not isinstance(names, str)))
+        each = sites if isinstance(sites, list) else []
+        return with_outputs(raw, "student", union(names_in(written(site)) for site in each))
 
     @model_validator(mode="after")
     def _label_sets(self) -> Self:
@@ -302,6 +310,16 @@ class RemoteSite(Part):
 
     name: Name
     classes: tuple[Name, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, raw: Any) -> Any:
+        return written(raw)
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        refuse_masks(f"site {self.name!r}", None, self.classes)
+        return self
 
     @property
     def test_share(self) -> float:

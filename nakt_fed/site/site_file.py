@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from nakt_fed.classes import refuse_masks, refuse_outputs, with_outputs, written
+from nakt_fed.classes import names_in, refuse_masks, refuse_outputs, with_outputs, written
 from nakt_fed.recipe import Name, Part, Share
 from nakt_fed.study import MaskFolders, SiteSpec, StudySpec, TeacherSpec
 from nakt_fed.toml_file import in_words, parse, read_toml
@@ -100,7 +100,7 @@ class SiteFile(Part):
         if not isinstance(site, dict):
             return raw
         site = written(site)
-        return with_outputs({**raw, "site": site}, "teacher", site.get("classes") or ())
+        return with_outputs({**raw, "site": site}, "teacher", names_in(site))
 
     @model_validator(mode="after")
     def _answers_something(self) -> Self:

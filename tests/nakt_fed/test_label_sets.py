@@ -296,6 +296,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         changed(0, classes=["lesion", "cyst"]),
         r"one folder of masks for 2 classes; write masks = \{ cyst",
     ),
+    "a number": (changed(0, classes=5), r"site\[0\].classes: Input should be a valid tuple"),
+    "a word": (changed(0, classes="lesion"), r"site\[0\].classes: Input should be a valid tuple"),
+    "lists": (changed(0, classes=[["lesion"]]), r"site\[0\].classes\[0\]: Input should be a valid string"),
     "twice": (changed(0, classes=["lesion", "lesion"]), "names the class 'lesion' twice"),
     "outputs of a teacher": (
         changed(1, teacher={**UNET, "classes": 1}),
@@ -342,8 +345,9 @@ def test_a_deployment_keeps_the_classes_of_its_sites(study: Study, tmp_path: Pat
     write_study(study, tmp_path)
     named = load_federated(tmp_path / "study.toml")
     assert named.asked == study.asked
-    only = parse_study({**named.model_dump(mode="json", exclude_none=True)}, tmp_path)
-    assert only.asked == study.asked
+    raw = named.model_dump(mode="json", exclude_none=True)
+    raw["site"][1]["classes"] = ["nodule", "lesion"]
+    assert parse_study(raw, tmp_path).asked == study.asked
 
 
 def test_one_class_of_a_finished_run_is_looked_at_alone(finished: Path, tmp_path: Path) -> None:
