@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from nakt_fed.checkpoint import load_checkpoint
+from nakt_fed.classes import ONE
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
@@ -103,6 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def compared(options: argparse.Namespace) -> str:
     study = load_study(options.study)
+    if study.classes != ONE:
+        raise RunError(
+            f"{options.study}: FedAvg needs the same classes at all sites, they know {list(study.classes)}; take another"
+        )
     if options.seed is not None:
         study = study.model_copy(update={"study": study.study.model_copy(update={"seed": options.seed})})
     results = results_of(study, options.run) if options.run else None

@@ -62,28 +62,41 @@ class Annotation:
         """The fused masks (N, H, W) uint8, once there are any."""
         return self.group["pseudo"]  # type: ignore[return-value]
 
-    def collect(self, place: str) -> None:
-        """The zarr group at `place`: kept pictures and their pseudo masks, sharpened, as the student's workers read them.
-
-        Raises:
-            FilterError: fewer than `min_kept` pictures remain.
-        """
-        verdicts = read_filter(self.verdicts_file)
+    def verdicts(self) -> list[Verdict]:
+        """filter.csv. Raises FilterError: fewer than `min_kept` pictures remain."""
+        verdicts, label = read_filter(self.verdicts_file), self.transferal.label
         if self.study.filter.enabled:
-            demand_enough(verdicts, self.study.filter)
-        temperature = self.study.student.temperature
-        mark = f"{self.mark} temperature {temperature}"
-        if _complete(place) == mark:
-            return
-        images, masks = self.transferal.images, self.pseudo
-        ids = [verdict.id for verdict in verdicts if verdict.kept]
-        out = PseudoSet(place, self.study.study.image_size, self.transferal.chunk, ids)
-        for rows in self.transferal.masks.chunks:
-            kept = [row - rows.start for row in rows if verdicts[row].kept]
-            if kept:
-                soft = np.asarray(masks[rows.start : rows.stop])[kept]
-                out.add(np.asarray(images[rows.start : rows.stop])[kept], sharpen(soft, temperature))
-        out.close(mark)
+            demand_enough(verdicts, self.study.filter, f"class {label!r}: " if label else "")
+        return verdicts
+
+
+def collect(parts: Sequence[Annotation], place: str) -> None:
+    """The zarr group at `place`: kept pictures and their pseudo masks, sharpened, as the student's workers read them.
+
+    Args:
+        parts: one per class. A picture stays when a class keeps it, and a class is learned from the pictures that it keeps.
+
+    Raises:
+        FilterError: fewer than `min_kept` pictures remain for a class.
+    """
+    verdicts = [part.verdicts() for part in parts]
+    study, transferal = parts[0].study, parts[0].transferal
+    mark = " ".join([*(part.mark for part in parts), f"temperature {study.student.temperature}"])
+    if _complete(place) == mark:
+        return
+    known = np.array([[verdict.kept for verdict in each] for each in zip(*verdicts, strict=True)])  # (N, C)
+    stay = np.asarray(known.any(axis=1))
+    ids = [verdict.id for verdict in verdicts[0]]
+    kept = [ids[row] for row in np.flatnonzero(stay)]
+    out = PseudoSet(place, study.study.image_size, transferal.chunk, kept, known[stay] if len(parts) > 1 else None)
+    for rows in transferal.masks.chunks:
+        here = np.flatnonzero(stay[rows.start : rows.stop])
+        if len(here):
+            images = np.asarray(transferal.images[rows.start : rows.stop])[here]
+            planes = [np.asarray(part.pseudo[rows.start : rows.stop])[here] for part in parts]
+            soft = np.stack(planes, axis=1) if len(parts) > 1 else planes[0]
+            out.add(images, sharpen(soft, study.student.temperature))
+    out.close(mark)
 
 
 def _complete(place: str) -> Any:

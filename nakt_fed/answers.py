@@ -1,6 +1,6 @@
 """What a site's answer has to look like before it is kept, and in words why one cannot be used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 from nakt_fed.codec import decode
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Exchange, Reply
+from nakt_fed.teacher import TeacherCard
 from nakt_fed.transferal import SharedSet
 
 REMEDY = {
@@ -55,12 +56,27 @@ def originals_of(shared: SharedSet, chunk: int) -> range:
     return range(chunk * shared.chunk, min((chunk + 1) * shared.chunk, shared.manifest.originals))
 
 
+def refuse_classes(card: TeacherCard, asked: Sequence[str]) -> None:
+    """Raise AnswerError where a teacher knows other classes than the study says; one class may have any name."""
+    known = sorted(card.classes)
+    if (asked and known != sorted(asked)) or (not asked and len(known) > 1):
+        raise AnswerError(
+            f"its teacher knows {known or 'one class without a name'}, the study says {sorted(asked) or 'one class'}; "
+            "write the same classes in the study and in the site's own file"
+        )
+
+
 def masks_of(shared: SharedSet, done: Exchange, chunk: int) -> NDArray[np.uint8]:
-    """The answer's masks (n, H, W) uint8. Raises AnswerError: they belong to another manifest, place or shape."""
+    """The answer's masks (n, H, W) uint8, of several classes one class below the other.
+
+    Raises:
+        AnswerError: they belong to another manifest, place or shape.
+    """
     rows, told = shared.masks.chunks[chunk], done.reply.meta
     if told.get("manifest") != shared.manifest.sha256 or told.get("range") != [rows.start, rows.stop]:
         raise AnswerError("the answer belongs to another manifest or to other pictures")
-    return decode(done.reply.blob, (len(rows), shared.manifest.image_size, shared.manifest.image_size))
+    count = len(rows) * len(shared.planes(done.site))
+    return decode(done.reply.blob, (count, shared.manifest.image_size, shared.manifest.image_size))
 
 
 def in_words(error: AnswerError | ValidationError) -> str:

@@ -33,16 +33,32 @@ def calibrate(model: nn.Module, images: NDArray[np.uint8], masks: NDArray[np.uin
         The level, of 255, at which the masks were best cut before: `ONE_HALF` where nothing was changed, because there are fewer
         than `FEWEST` pictures, or because the network has no last bias that moves its logits.
     """
-    if len(images) < FEWEST:
-        return ONE_HALF
-    cut = best_cut(soft_masks(model, images), masks > ONE_HALF)
-    bias = _last_bias(model, images[:1])
-    if bias is None:
-        return ONE_HALF
-    share = (cut + 0.5) / 255  # `soft > cut` after rounding
-    with torch.no_grad():
-        bias -= math.log(share / (1 - share))
+    [cut] = calibrate_classes(model, images, masks[:, None])
     return cut
+
+
+def calibrate_classes(
+    model: nn.Module, images: NDArray[np.uint8], masks: NDArray[np.uint8], known: NDArray[np.bool_] | None = None
+) -> list[int]:
+    """`calibrate` for each output of a network: a number and a level of its own.
+
+    Args:
+        masks: (n, C, H, W) uint8.
+        known: (n, C) bool, which of the masks say something; None: all.
+    """
+    told = np.ones(masks.shape[:2], bool) if known is None else known
+    enough = np.flatnonzero(told.sum(axis=0) >= FEWEST)
+    cuts = [ONE_HALF] * masks.shape[1]
+    if not len(enough):
+        return cuts
+    soft = soft_masks(model, images, classes=len(cuts)).reshape(masks.shape)
+    bias = _last_bias(model, images[:1], len(cuts))
+    for c in enough if bias is not None else ():
+        cuts[c] = best_cut(soft[told[:, c], c], masks[told[:, c], c] > ONE_HALF)
+        share = (cuts[c] + 0.5) / 255  # `soft > cut` after rounding
+        with torch.no_grad():
+            bias[c] -= math.log(share / (1 - share))  # type: ignore[index]
+    return cuts
 
 
 def best_cut(soft: NDArray[np.uint8], truth: NDArray[np.bool_]) -> int:
@@ -65,9 +81,9 @@ def _above(levels: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def _last_bias(model: nn.Module, picture: NDArray[np.uint8]) -> torch.Tensor | None:
-    """The bias that moves the logits by what is added to it, found by adding to it; None where there is none."""
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == 1]
+def _last_bias(model: nn.Module, picture: NDArray[np.uint8], classes: int) -> torch.Tensor | None:
+    """The bias (C,) that moves the logits by what is added to it, found by adding to it; None where there is none."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d) and layer.out_channels == classes]
     biases = [layer.bias for layer in layers if layer.bias is not None]
     if not biases:
         return None

@@ -58,7 +58,7 @@ def _training(spec: NetworkSpec, recipe: Recipe, size: int, pictures: float) -> 
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype=half, enabled=half is not None):
-            loss = dice_bce(model(batch), torch.zeros_like(batch))
+            loss = dice_bce(model(batch), torch.zeros_like(batch).expand(-1, spec.classes, -1, -1))
         loss.backward()
         optimizer.step()
 
@@ -69,7 +69,7 @@ def _answer(spec: NetworkSpec, size: int) -> float:
     """Seconds per picture."""
     model = fresh_network(spec, 0).eval()
     pictures = np.zeros((8, size, size), np.uint8)
-    return _timed(lambda: soft_masks(model, pictures)) / len(pictures)
+    return _timed(lambda: soft_masks(model, pictures, classes=spec.classes)) / len(pictures)
 
 
 def _timed(work: Callable[[], object], least: float = 0.5) -> float:

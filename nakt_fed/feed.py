@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from nakt_fed.data.folders import PictureSet
+from nakt_fed.losses import UNKNOWN
 
 
 def batches(count: int, batch_size: int, seed: int, rank: int = 0, size: int = 1) -> list[NDArray[np.int64]]:
@@ -29,7 +30,10 @@ class _Batches(Dataset[tuple[Tensor, Tensor]]):
         self.pictures = pictures
 
     def __getitem__(self, indices: Any) -> tuple[Tensor, Tensor]:
-        return _float(take(self.pictures.images, indices)), _float(take(self.pictures.masks, indices))
+        images, masks = (_float(take(stack, indices)) for stack in (self.pictures.images, self.pictures.masks))
+        if self.pictures.known is not None:
+            masks[torch.from_numpy(~self.pictures.known[indices])] = UNKNOWN
+        return images, masks
 
 
 def take(array: Any, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -38,11 +42,15 @@ def take(array: Any, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _float(stack: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(stack)).unsqueeze(1).float().div_(255)
+    planes = torch.from_numpy(np.ascontiguousarray(stack))
+    return (planes.unsqueeze(1) if planes.ndim == 3 else planes).float().div_(255)
 
 
 def feed(pictures: PictureSet, order: list[NDArray[np.int64]], device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """(images, masks) float (B, 1, H, W) in 0..1 on `device`; beside a GPU, worker processes read ahead into pinned memory."""
+    """(images, masks) float (B, 1, H, W) and (B, C, H, W) in 0..1 on `device`; planes that are not known are `UNKNOWN`.
+
+    Beside a GPU, worker processes read ahead into pinned memory.
+    """
     gpu = device.type == "cuda"
     loader = DataLoader(_Batches(pictures), sampler=order, batch_size=None, pin_memory=gpu, num_workers=4 if gpu else 0)
     for images, masks in loader:

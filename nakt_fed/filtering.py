@@ -81,8 +81,8 @@ def _rule(n: int, e: float | None, alpha: float, beta: float) -> Rule:
     return "high_entropy" if e is not None and e > beta else ""
 
 
-def demand_enough(verdicts: Sequence[Verdict], spec: FilterSpec) -> None:
-    """Stop rather than train on almost nothing, and never loosen a threshold silently.
+def demand_enough(verdicts: Sequence[Verdict], spec: FilterSpec, what: str = "") -> None:
+    """Stop rather than train on almost nothing, and never loosen a threshold silently. `what` goes in front of the message.
 
     Raises:
         FilterError: fewer than `min_kept` pictures remain; the message shows the distribution and the remedies.
@@ -92,7 +92,7 @@ def demand_enough(verdicts: Sequence[Verdict], spec: FilterSpec) -> None:
         return
     few = sum(verdict.rule == "few_targets" for verdict in verdicts)
     lines = [
-        f"only {kept} of {len(verdicts)} transferal pictures have a salient target; at least filter.min_kept = {spec.min_kept} are needed",
+        f"{what}only {kept} of {len(verdicts)} transferal pictures have a salient target; at least filter.min_kept = {spec.min_kept} are needed",
         f"  excluded: {few} with too few target pixels (min_target_pixels = {spec.min_target_pixels} at 384×384), "
         f"{len(verdicts) - kept - few} with an entropy over max_entropy = {spec.max_entropy:g} bits",
         *_entropy_lines([verdict for verdict in verdicts if verdict.rule != "few_targets" and verdict.E is not None]),

@@ -10,7 +10,7 @@ from torch import nn
 
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.codec import encode
-from nakt_fed.data.folders import PictureSet, list_transferal, load_annotated, read_pictures
+from nakt_fed.data.folders import PictureSet, list_transferal, load_annotated, load_classes, read_pictures
 from nakt_fed.data.pictures import content_hash
 from nakt_fed.errors import DataError, NaktError, StudyError
 from nakt_fed.networks import describe, resolve
@@ -86,7 +86,8 @@ def inspect_study(study: Study, federated: bool = False) -> StudySummary:
     tests = {site.name: site.test for site in sites if site.test} | _tests(study)
     with _naming("fine_tune"):
         annotated = len(load_annotated(few.images, few.masks, size)) if few and few.images and few.masks else 0
-    back = round(answers * size**2 * MASK_BITS_PER_PIXEL / 8)
+    planes = max([len(classes) for classes in study.asked.values()], default=1)  # of the site that knows most
+    back = round(answers * planes * size**2 * MASK_BITS_PER_PIXEL / 8)
     return StudySummary(sites, originals, answers - originals, bytes_out, back, tests, annotated, faults)
 
 
@@ -142,10 +143,11 @@ def try_network(model: nn.Module, spec: NetworkSpec, size: int, recipe: Recipe |
         what = f"network {describe(spec)} cannot work on batches of {count} at {size}×{size}: {error}"
         raise StudyError(f"{what}; take another image_size, batch_size or network") from error
     shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-    if shape != (count, 1, size, size):
+    wanted = (count, spec.classes, size, size)
+    if shape != wanted:
         raise StudyError(
             f"network {describe(spec)} answers {shape} for pictures {(count, 1, size, size)}; "
-            "let it return logits of the pictures' own shape"
+            f"let it return logits {wanted}, of the pictures' own size"
         )
     if not torch.isfinite(logits).all():
         raise StudyError(f"network {describe(spec)} answers NaN or infinity; check its weights and its normalisation")
@@ -168,5 +170,5 @@ def _tests(study: Study) -> dict[str, int]:
     counts = {}
     for test in study.test:
         with _naming(f"test set {test.name!r}"):
-            counts[test.name] = len(load_annotated(test.images, test.masks, study.study.image_size))
+            counts[test.name] = len(load_classes(test.images, test.masks, study.study.image_size))
     return counts

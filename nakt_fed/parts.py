@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_erosion
-from torch import nn
+from torch import Tensor, nn
 
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.data.listing import list_pictures, stem_of
 from nakt_fed.data.pictures import Gray, read_gray, resize_image
 from nakt_fed.data.split import split
-from nakt_fed.errors import CheckpointError, DataError
+from nakt_fed.errors import CheckpointError, DataError, StudyError
 from nakt_fed.inspect_study import refuse_useless, try_network
 from nakt_fed.metrics import dice, iou
 from nakt_fed.predict import BATCH, soft_masks
@@ -63,6 +63,10 @@ def train_network(
         RunError: the loss is not finite, or `out` holds another training.
     """
     out = Path(out)
+    if network.classes != 1:
+        raise StudyError(
+            f"network.classes is {network.classes}; a training on one folder of masks has 1 class, leave it out"
+        )
     pictures = load_annotated(Path(images), Path(masks), image_size)
     rest, held_out = split(pictures.ids, recipe.validation, draw(seed, "validation"))
     train, validation = pictures.subset(rest), pictures.subset(held_out)
@@ -76,16 +80,35 @@ def train_network(
     return history
 
 
-def load_predictor(checkpoint: Where, network: NetworkSpec | None = None) -> tuple[nn.Module, int]:
+class _Output(nn.Module):
+    """One class of a network that knows several: (B, C, H, W) logits -> (B, 1, H, W)."""
+
+    def __init__(self, model: nn.Module, number: int) -> None:
+        super().__init__()
+        self.model, self.number = model, number
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(images)
+        return logits[:, self.number : self.number + 1]
+
+
+def load_predictor(checkpoint: Where, network: NetworkSpec | None = None, label: str = "") -> tuple[nn.Module, int]:
     """The network, and the side in pixels of the square pictures that it was trained on.
 
     Args:
         network: needed for a network of the user's own (`module:factory`): its code is run only when it is named here.
+        label: of a network that knows several classes, the one that is wanted.
 
     Raises:
-        CheckpointError: the checkpoint cannot be used, or does not say its image_size.
+        CheckpointError: the checkpoint cannot be used, does not say its image_size, or does not know the class.
     """
     model, info = load_checkpoint(Path(checkpoint), expect=network)
+    known = info["provenance"].get("classes", [""])
+    if label not in known:
+        told = f"knows {', '.join(known)}: name one of them" if known != [""] else "knows one class: leave the name out"
+        raise CheckpointError(f"checkpoint {checkpoint} {told} (--class; in Python label=...)")
+    if label:
+        model = _Output(model, known.index(label))
     size = info["provenance"].get("image_size")
     if not isinstance(size, int):
         raise CheckpointError(
@@ -102,6 +125,7 @@ def predict_folder(
     *,
     style: Style = "mask",
     network: NetworkSpec | None = None,
+    label: str = "",
     overwrite: bool = False,
     on_picture: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
@@ -109,7 +133,7 @@ def predict_folder(
 
     Args:
         style: mask (0 or 255), soft (probability × 255), or overlay (the picture in gray with the mask's contour).
-        network: see `load_predictor`.
+        network, label: see `load_predictor`.
         overwrite: replace files that are there already.
         on_picture: called after every picture with how many are done and how many there are.
 
@@ -128,7 +152,7 @@ def predict_folder(
     taken = [path for path in targets if path.exists()]
     if taken and not overwrite:
         raise DataError(f"{taken[0]} is there already; give another folder, or --overwrite (overwrite=True)")
-    model, size = load_predictor(checkpoint, network)
+    model, size = load_predictor(checkpoint, network, label)
     out.mkdir(parents=True, exist_ok=True)
     for done, (target, (gray, soft)) in enumerate(zip(targets, _answers(model, size, pictures), strict=True), 1):
         Image.fromarray(_drawn(gray, soft, style)).save(target)
@@ -161,12 +185,18 @@ def _drawn(gray: Gray, soft: Gray, style: Style) -> Gray:
 
 
 def evaluate_folder(
-    checkpoint: Where, images: Where, masks: Where, *, network: NetworkSpec | None = None, distances: bool = True
+    checkpoint: Where,
+    images: Where,
+    masks: Where,
+    *,
+    network: NetworkSpec | None = None,
+    label: str = "",
+    distances: bool = True,
 ) -> dict[str, NDArray[np.generic]]:
     """Dice, IoU and, in pixels at the network's size, HD95 and ASSD per picture, with threshold 0.5.
 
     Args:
-        network: see `load_predictor`.
+        network, label: see `load_predictor`.
         distances: HD95 and ASSD too; their library takes seconds to import.
 
     Returns:
@@ -177,7 +207,7 @@ def evaluate_folder(
         CheckpointError: the checkpoint cannot be used.
         DataError: a picture or mask cannot be used.
     """
-    model, size = load_predictor(checkpoint, network)
+    model, size = load_predictor(checkpoint, network, label)
     pictures = load_annotated(Path(images), Path(masks), size)
     prediction, truth = soft_masks(model, pictures.images) > 127, np.asarray(pictures.masks) > 127
     table = {"id": np.array(pictures.ids), "dice": dice(prediction, truth), "iou": iou(prediction, truth)}

@@ -13,7 +13,7 @@ BATCH = 8
 """A float sum depends on the shape that a kernel sees; the last batch is filled up with blanks."""
 
 Teacher = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
-"""T_k: pictures (n, H, W) uint8 -> probabilities (n, H, W) in 0..1."""
+"""T_k: pictures (n, H, W) uint8 -> probabilities (n, H, W) in 0..1; of several classes (n, C, H, W)."""
 
 
 def to_input(pictures: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -27,11 +27,15 @@ def normalise(images: Tensor) -> Tensor:
 
 
 def probabilities(
-    model: nn.Module, pictures: NDArray[np.uint8], device: torch.device | None = None
+    model: nn.Module, pictures: NDArray[np.uint8], device: torch.device | None = None, classes: int = 1
 ) -> NDArray[np.float32]:
-    """sigmoid of the network's logits. pictures: (n, H, W) uint8 -> (n, H, W) float32."""
+    """sigmoid of the network's logits. pictures: (n, H, W) uint8 -> (n, H, W) float32; of several classes (n, C, H, W).
+
+    Raises:
+        AnswerError: the network has another number of outputs, or answers at another size.
+    """
     device = device or next(model.parameters()).device
-    out = np.empty(pictures.shape, dtype=np.float32)
+    out = np.empty((len(pictures), classes, *pictures.shape[1:]), dtype=np.float32)
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(pictures), BATCH):
@@ -39,13 +43,13 @@ def probabilities(
             filled = np.zeros((BATCH, *pictures.shape[1:]), dtype=np.uint8)
             filled[: len(part)] = part
             logits = model(normalise(to_input(filled).to(device)))
-            if logits.shape != (BATCH, 1, *pictures.shape[1:]):
+            if logits.shape != (BATCH, classes, *pictures.shape[1:]):
                 raise AnswerError(
                     f"the network answers {tuple(logits.shape[1:])} for a picture of {pictures.shape[1:]}; "
-                    "expected logits (1, H, W) of the picture's size"
+                    f"expected logits ({classes}, H, W) of the picture's size"
                 )
-            out[start : start + len(part)] = torch.sigmoid(logits[: len(part), 0].float()).cpu().numpy()
-    return out
+            out[start : start + len(part)] = torch.sigmoid(logits[: len(part)].float()).cpu().numpy()
+    return out[:, 0] if classes == 1 else out
 
 
 def quantise(soft: NDArray[np.floating], binary: bool = False) -> NDArray[np.uint8]:
@@ -68,6 +72,8 @@ def quantise(soft: NDArray[np.floating], binary: bool = False) -> NDArray[np.uin
     return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
-def soft_masks(model: nn.Module, pictures: NDArray[np.uint8], device: torch.device | None = None) -> NDArray[np.uint8]:
-    """The network's soft masks as they cross the wire: (n, H, W) uint8 -> (n, H, W) uint8, probability × 255."""
-    return quantise(probabilities(model, pictures, device))
+def soft_masks(
+    model: nn.Module, pictures: NDArray[np.uint8], device: torch.device | None = None, classes: int = 1
+) -> NDArray[np.uint8]:
+    """The network's soft masks as they cross the wire, probability × 255 as uint8; shapes and errors as `probabilities`."""
+    return quantise(probabilities(model, pictures, device, classes))

@@ -26,7 +26,7 @@ class NetworkSpec(Part):
     network: str
     width: int | None = Field(default=None, ge=2)
     encoder: str | None = None
-    classes: int = Field(default=1, ge=1, le=1)
+    classes: int = Field(default=1, ge=1, le=64)
 
     def spec(self) -> "NetworkSpec":
         """Only the architecture, without what a subclass adds."""

@@ -3,7 +3,7 @@
 import importlib.metadata
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import numpy as np
 from nakt_fed.answered import pictures_answered
 from nakt_fed.at_sites import Told
 from nakt_fed.checkpoint import load_checkpoint
+from nakt_fed.classes import ONE, class_folder, untitled
 from nakt_fed.events import follow
-from nakt_fed.filtering import read_filter, scaled_alpha
+from nakt_fed.filtering import Rule, read_filter, scaled_alpha
 from nakt_fed.metrics import ktc, summary
 from nakt_fed.suspects import read_suspects
 
@@ -48,7 +49,12 @@ def _results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) 
         "set_aside": run.round.set_aside,
         "transferal": _transferal(run),
         "weights": _weights(run),
-        "suspects": read_suspects(run.folder),
+        **({"classes": _classes(run)} if run.study.classes != ONE else {}),
+        "suspects": {
+            site: f"{label}: {words}" if label else words
+            for label in run.study.classes
+            for site, words in read_suspects(class_folder(run.folder, label)).items()
+        },
         "answered": pictures_answered(run.transferal.masks, run.sites.names),
         "dice": {
             model: {test: _row(run, test, values) for test, values in tests.items()} for model, tests in dice.items()
@@ -56,7 +62,7 @@ def _results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) 
         "at_sites": at_sites,
         "personalised": personalised,
         "ktc": _ktc(dice),
-        "bytes": _bytes(run.round.ledger.lines()),
+        "bytes": _bytes(run.round.ledger.lines(), study.asked),
         "seconds": _seconds(run.folder),
         "filter": {
             "enabled": study.filter.enabled,
@@ -72,29 +78,43 @@ def _results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) 
     }
 
 
-def _weights(run: "Run") -> dict[str, float | None]:
-    """None where a site's weight differs from picture to picture, or there is none."""
-    weights = run.combiners.of(run.counted).weights
-    return {site: weights[site] / 65536 if weights else None for site in run.counted}
+def _weights(run: "Run", label: str = "") -> dict[str, float | None]:
+    """None where a site's weight differs from picture to picture or from class to class, or there is none."""
+    if label not in run.combiners:
+        return dict.fromkeys(run.counted)
+    names = run.knowing(run.counted, label)
+    weights = run.combiners[label].of(names).weights
+    return {site: weights[site] / 65536 if weights else None for site in names}
+
+
+def _classes(run: "Run") -> dict[str, Any]:
+    """What stands at the top for a study with one class, per class."""
+    return {label: {"weights": _weights(run, label), **_counts(_rules(run, label))} for label in run.study.classes}
 
 
 def _row(run: "Run", test: str, values: Any) -> dict[str, Any]:
-    ids = run.tests[test].manifest.ids
+    ids = run.tests[untitled(test)[0]].manifest.ids
     return {**summary(values)._asdict(), "per_image": dict(zip(ids, np.round(values, 6).tolist(), strict=True))}
 
 
 def _transferal(run: "Run") -> dict[str, Any]:
-    verdicts = read_filter(run.folder / "filter.csv")
-    rules = [verdict.rule for verdict in verdicts]
-    excluded = {rule: rules.count(rule) for rule in ("few_targets", "high_entropy")}
+    rules = [_any(each) for each in zip(*(_rules(run, label) for label in run.study.classes), strict=True)]
     originals = run.transferal.manifest.originals
-    return {
-        "images": len(verdicts),
-        "originals": originals,
-        "views": len(verdicts) - originals,
-        "kept": rules.count(""),
-        "excluded": excluded,
-    }
+    return {"images": len(rules), "originals": originals, "views": len(rules) - originals, **_counts(rules)}
+
+
+def _rules(run: "Run", label: str) -> list[Rule]:
+    return [verdict.rule for verdict in read_filter(class_folder(run.folder, label) / "filter.csv")]
+
+
+def _any(rules: Sequence[Rule]) -> Rule:
+    """Of a picture that any class keeps: kept; else the rule that came nearest to keeping it."""
+    return next(rule for rule in ("", "high_entropy", "few_targets") if rule in rules)
+
+
+def _counts(rules: Sequence[Rule]) -> dict[str, Any]:
+    excluded = {rule: rules.count(rule) for rule in ("few_targets", "high_entropy")}
+    return {"kept": rules.count(""), "excluded": excluded}
 
 
 def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
@@ -102,7 +122,7 @@ def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
     means = {model: {test: float(values.mean()) for test, values in tests.items()} for model, tests in dice.items()}
     table = {}
     for test in means.get("student", {}):
-        best_teacher = max(means[model][test] for model in means if model.startswith("teacher:"))
+        best_teacher = max(row[test] for model, row in means.items() if model.startswith("teacher:") and test in row)
         against = {"best_teacher": best_teacher, "ensemble": means["ensemble"][test]}
         table[test] = {
             name: ktc(means["student"][test], value) if value > 0 else None for name, value in against.items()
@@ -110,14 +130,15 @@ def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
     return table
 
 
-def _bytes(lines: list[dict[str, Any]]) -> dict[str, Any]:
+def _bytes(lines: list[dict[str, Any]], asked: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """`asked`: the classes that each site answers, a mask each, where there are several."""
     masks = [line for line in lines if line["kind"] == "masks" and line["outcome"] == "ok"]
-    pictures = sum(line["pictures"] for line in masks)
+    count = sum(line["pictures"] * len(asked.get(line["site"], ONE)) for line in masks)
     back = sum(line["bytes_back"] for line in masks)
     return {
         "out": sum(line["bytes_out"] for line in lines),
         "back": sum(line["bytes_back"] for line in lines),
-        "per_mask": back / pictures if pictures else 0.0,
+        "per_mask": back / count if count else 0.0,
         "transferal_back": sum(line["bytes_back"] for line in masks if line["set"] == "transferal"),
     }
 

@@ -1,12 +1,22 @@
 """The round between coordinator and sites: pictures out, soft masks back, whatever carries them and in whatever order."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from nakt_fed.answers import OfferAnswer, answered, in_words, is_away, lacking, masks_of, originals_of, refusal
+from nakt_fed.answers import (
+    OfferAnswer,
+    answered,
+    in_words,
+    is_away,
+    lacking,
+    masks_of,
+    originals_of,
+    refusal,
+    refuse_classes,
+)
 from nakt_fed.errors import AnswerError, RunError
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Exchange, Request, Sites
@@ -24,14 +34,24 @@ TRIES = 2
 class Round:
     """Asks the sites and keeps their answers. A site that cannot answer is set aside with its reason; the others go on.
 
+    `classes` says which classes each site is asked for, where there are several.
     `set_aside` has the reasons; `away` are those of them that stopped answering, with nothing wrong in what they had answered.
 
     Raises (every method):
         RunError: fewer than `min_sites` sites are left.
     """
 
-    def __init__(self, sites: Sites, run: Path, *, min_sites: int, near: int = 0) -> None:
+    def __init__(
+        self,
+        sites: Sites,
+        run: Path,
+        *,
+        min_sites: int,
+        near: int = 0,
+        classes: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.sites, self.run, self.min_sites, self.questions = sites, run, min_sites, Questions(near)
+        self.classes = classes or {}
         self.ledger, self.events = Ledger(run / "ledger.jsonl"), EventLog(run / "events.jsonl")
         self.set_aside: dict[str, str] = {}
         self.away: list[str] = []
@@ -47,7 +67,9 @@ class Round:
         cards: dict[str, dict[str, Any]] = {}
         for done in self.sites.exchange({name: iter([Request("prepare")]) for name in names}):
             try:
-                cards[done.site] = TeacherCard.model_validate(answered(done)).model_dump()
+                card = TeacherCard.model_validate(answered(done))
+                refuse_classes(card, self.classes.get(done.site, ()))
+                cards[done.site] = card.told()
             except (AnswerError, ValidationError) as error:
                 self._drop(done.site, "teacher", in_words(error), is_away(done.reply))
         return cards

@@ -1,6 +1,6 @@
 """A whole run in its folder: the six acts of `nakt.py` with sites, disk and student; every finished act is found again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -8,10 +8,11 @@ from time import perf_counter
 from typing import Any
 
 from nakt_fed import run_tests
-from nakt_fed.annotation import Annotation
+from nakt_fed.annotation import Annotation, collect
 from nakt_fed.answered import Combiners, counted_sites, sites_of_chunks
 from nakt_fed.at_sites import Told, judged_at_sites, personalised_at_sites
 from nakt_fed.checkpoint import is_saved
+from nakt_fed.classes import ONE, class_folder
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.errors import RunError, is_disk_full
 from nakt_fed.events import EventLog
@@ -41,7 +42,7 @@ class Run:
         refuse_combination(study)
         self.study, self.folder, self.sites, self.fit_student = study, folder, sites, fit_student
         self.events = EventLog(folder / "events.jsonl")
-        self.round = Round(sites, folder, min_sites=study.min_sites, near=study.round.near)
+        self.round = Round(sites, folder, min_sites=study.min_sites, near=study.round.near, classes=study.asked)
         self.cards: dict[str, dict[str, object]] = {}
         self.personalised: Told = {}
 
@@ -71,10 +72,30 @@ class Run:
         return counted_sites(self.transferal.masks, self.sites.names, self.round.set_aside, unfinished, self.cards)
 
     @cached_property
-    def combiners(self) -> Combiners:
-        """w, once all have answered."""
-        study = self.study
-        return Combiners(study.fusion, self.cards, self.transferal.masks, self.tests, study.study.seed)
+    def combiners(self) -> dict[str, Combiners]:
+        """w of each class, once all have answered."""
+        study, transferal = self.study, self.transferal
+        return {
+            label: Combiners(
+                study.fusion,
+                self.cards,
+                transferal.of(label).masks,
+                run_tests.of_class(study, self.tests, label),
+                study.study.seed,
+            )
+            for label in study.classes
+        }
+
+    def knowing(self, names: Iterable[str], label: str) -> list[str]:
+        """Those of the sites that know a class. Raises RunError: of the sites that have answered all, none does."""
+        able = self.study.knowing(label)
+        if not set(able) & set(self.round.active):
+            why = "; ".join(f"{site}: {self.round.set_aside.get(site, 'no answer')}" for site in able)
+            raise RunError(
+                f"no site is left that knows the class {label!r} ({why}); mend the site and start again, "
+                "or take the class out of the study"
+            )
+        return [name for name in names if name in able]
 
     def predict(self) -> None:
         """Teachers ready; every site answers the transferal set and the test sets. When all have, none is asked again."""
@@ -112,13 +133,18 @@ class Run:
         return bool(kept)
 
     def fuse_and_filter(self) -> None:
-        """masks.zarr/pseudo and filter.csv, then pseudo.zarr with what is kept."""
+        """masks.zarr/pseudo and filter.csv, of several classes in a folder each, then pseudo.zarr with what is kept."""
         with self.stage("fusion"):
-            sites = sites_of_chunks(self.transferal.masks, self.counted, self.combiners)
-            annotation = Annotation(self.study, self.folder, self.transferal, sites)
-            annotation.annotate()
-            note_suspects(self.study, self.folder, self.transferal, self.counted, self.events)
-            annotation.collect(self._pseudo)
+            collect([self._annotated(label) for label in self.study.classes], self._pseudo)
+
+    def _annotated(self, label: str) -> Annotation:
+        """Of one class."""
+        shared, names = self.transferal.of(label), self.knowing(self.counted, label)
+        folder = class_folder(self.folder, label)
+        annotation = Annotation(self.study, folder, shared, sites_of_chunks(shared.masks, names, self.combiners[label]))
+        annotation.annotate()
+        note_suspects(self.study, folder, shared, names, self.events)
+        return annotation
 
     def _for_workers(self, name: str) -> str:
         """A path in the run folder, or below `student.storage`, which workers on other machines can open too."""
@@ -185,6 +211,7 @@ class Run:
                 storage=spec.storage,
                 init=init,
                 calibrate=spec.calibrate and init is None,
+                classes=study.classes if study.classes != ONE else (),
             )
         )
         if not is_saved(out / "student.safetensors"):
@@ -193,8 +220,7 @@ class Run:
     def evaluate(self) -> None:
         """results.json, and report.html from it."""
         with self.stage("evaluation"):
-            combine = self.combiners.of(self.round.active)
-            dice = run_tests.all_dice(self.study, self.folder, self.tests, self.round.active, combine)
+            dice = run_tests.united(self._dice(label) for label in self.study.classes)
             at_sites = self._judged() if self.study.round.judge_student else {}
         write_results(self, dice, at_sites, self.personalised)
         from nakt_fed.report import write_report  # plotting is slow to import and not needed before
@@ -202,6 +228,11 @@ class Run:
         with self.stage("report"):
             write_report(self.folder)
         complete_proofs(self.folder)
+
+    def _dice(self, label: str) -> run_tests.DiceTable:
+        """Of one class."""
+        names, tests = self.knowing(self.round.active, label), run_tests.of_class(self.study, self.tests, label)
+        return run_tests.all_dice(self.study, self.folder, tests, names, self.combiners[label].of(names))
 
     def _judged(self) -> dict[str, dict[str, Any]]:
         """The best student there is, judged by the sites that have answered."""

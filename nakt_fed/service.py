@@ -110,10 +110,10 @@ class TeacherService:
         model, _ = self._ready
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model.to(device)
-        return lambda pictures: probabilities(model, pictures, device)
+        return lambda pictures: probabilities(model, pictures, device, self.site.teacher.classes)
 
     def _prepare(self, request: Request) -> Reply:
-        return Reply(True, self._ready[1].model_dump())
+        return Reply(True, self._ready[1].told())
 
     def _offer(self, request: Request) -> Reply:
         name, chunk = str(request.meta["set"]), int(request.meta["chunk"])
@@ -144,12 +144,13 @@ class TeacherService:
         offered = self._set(request)
         start, stop = (int(value) for value in request.meta["range"])
         pictures = offered.pictures(range(start, stop))
-        soft = np.asarray(self.teacher(pictures))
-        if soft.shape != pictures.shape:
+        soft, classes = np.asarray(self.teacher(pictures)), self.site.teacher.classes
+        if soft.shape != (len(pictures), *([classes] if classes > 1 else []), *pictures.shape[1:]):
             raise AnswerError(
-                f"the teacher answers {soft.shape} for pictures {pictures.shape}; expected one probability per pixel"
+                f"the teacher answers {soft.shape} for pictures {pictures.shape}; expected one probability per pixel and class"
             )
-        blob = encode(quantise(soft, self.site.teacher.binary), int(request.meta.get("near", 0)))
+        planes = soft if classes == 1 else soft.swapaxes(0, 1).reshape(-1, *pictures.shape[1:])  # class after class
+        blob = encode(quantise(planes, self.site.teacher.binary), int(request.meta.get("near", 0)))
         return Reply(True, {"manifest": offered.manifest.sha256, "range": [start, stop]}, blob)
 
     def _evaluate(self, request: Request) -> Reply:

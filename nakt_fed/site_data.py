@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nakt_fed.data.folders import PictureSet, load_annotated, load_pictures
+from nakt_fed.data.folders import PictureSet, load_classes, load_pictures
 from nakt_fed.data.pictures import content_hash
 from nakt_fed.data.split import split
 from nakt_fed.seeds import draw
@@ -42,7 +42,7 @@ def private_data(site: SiteSpec, size: int, seed: int) -> PrivateData:
 def _pictures(site: SiteSpec, size: int) -> PictureSet:
     if site.images is None:
         return PictureSet([], np.zeros((0, size, size), np.uint8), None)
-    return load_annotated(site.images, site.masks, size) if site.masks else load_pictures([site.images], size)
+    return load_classes(site.images, site.masks, size) if site.masks else load_pictures([site.images], size)
 
 
 def write_split(data: PrivateData, path: Path) -> None:

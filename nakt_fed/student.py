@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate
+from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate_classes
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.split import split
@@ -17,7 +17,7 @@ from nakt_fed.progress import epoch_reporter
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.seeds import draw
 from nakt_fed.store import open_group
-from nakt_fed.teacher import fresh_network
+from nakt_fed.teacher import classes_of, fresh_network
 from nakt_fed.team import ALONE, Team
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog
@@ -43,6 +43,7 @@ class StudentJob(BaseModel):
     storage: str | None = None
     init: Path | None = None
     calibrate: bool = False
+    classes: tuple[str, ...] = ()
 
 
 FitStudent = Callable[[StudentJob], None]
@@ -53,17 +54,17 @@ def pseudo_sets(job: StudentJob) -> tuple[PictureSet, PictureSet]:
     """The pseudo-annotated set (training, validation). The views of a picture that is held out are used for neither."""
     group = open_group(job.pseudo)
     ids: list[str] = list(group.attrs["ids"])  # type: ignore[arg-type]
-    whole = PictureSet(ids, group["images"], group["masks"])
+    known = np.asarray(group["known"][:]) if "known" in group else None  # type: ignore[index]
+    whole = PictureSet(ids, group["images"], group["masks"], known)
     origins = list(dict.fromkeys(_origin(i) for i in ids))
     _, held_out = split(origins, job.recipe.validation, draw(job.seed, "validation"))
     aside = {origins[index] for index in held_out}
     validation = [row for row, i in enumerate(ids) if i in aside]
     training = [row for row, i in enumerate(ids) if _origin(i) not in aside]
-    if 2 * whole.images.size <= IN_MEMORY:
+    if whole.images.size + whole.masks.size <= IN_MEMORY:
         return whole.subset(training), whole.subset(validation)
-    return PictureSet(
-        [ids[row] for row in training], _Rows(whole.images, training), _Rows(whole.masks, training)
-    ), whole.subset(validation)
+    names, stacks = [ids[row] for row in training], (_Rows(whole.images, training), _Rows(whole.masks, training))
+    return PictureSet(names, *stacks, None if known is None else known[training]), whole.subset(validation)
 
 
 def _origin(picture: str) -> str:
@@ -117,7 +118,7 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
         team=team,
     )
     if team.leads:
-        cut = calibrate(model, *_some_pictures(job)) if job.calibrate else ONE_HALF
+        cuts = calibrate_classes(model, *_some_pictures(job)) if job.calibrate else [ONE_HALF] * job.network.classes
         save_checkpoint(
             job.out / "student.safetensors",
             model.cpu(),
@@ -126,12 +127,16 @@ def train_student(job: StudentJob, team: Team = ALONE, on_epoch: Callable[[Epoch
             epochs=len(history),
             pictures=len(training),
             image_size=training.images.shape[1],
-            calibrated_from=cut,
+            calibrated_from=cuts[0] if len(cuts) == 1 else list(cuts),
+            **classes_of(job.classes),
         )
 
 
-def _some_pictures(job: StudentJob) -> tuple[np.ndarray, np.ndarray]:
-    """Evenly spread over the pseudo-annotated set: (n, H, W) pictures and their pseudo masks, `PICTURES` of them at the most."""
+def _some_pictures(job: StudentJob) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Evenly spread over the pseudo-annotated set, `PICTURES` at the most: pictures (n, H, W), their pseudo masks (n, C, H, W),
+    and of several classes which of the masks are known."""
     whole: Any = open_group(job.pseudo)
     rows = np.unique(np.linspace(0, whole["images"].shape[0] - 1, PICTURES).round().astype(int))
-    return whole["images"].oindex[rows], whole["masks"].oindex[rows]
+    masks = whole["masks"].oindex[rows]
+    known = np.asarray(whole["known"][:])[rows] if "known" in whole else None
+    return whole["images"].oindex[rows], masks if known is not None else masks[:, None], known

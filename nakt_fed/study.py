@@ -3,15 +3,27 @@
 import math
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from nakt_fed.classes import (
+    ONE,
+    names_in,
+    refuse_label_sets,
+    refuse_masks,
+    refuse_outputs,
+    union,
+    with_outputs,
+    written,
+)
 from nakt_fed.errors import StudyError
 from nakt_fed.recipe import Name, NetworkSpec, Part, Recipe, Share
 from nakt_fed.weightings import refuse_unknown
 
 LEAST_CHUNKS, LEAST_CHUNK, MOST_CHUNK = 8, 16, 4096  # chunks in a set; pictures in a chunk
+MaskFolders = Path | dict[Name, Path]
+"""A folder of masks, or where there are several classes one per class."""
 
 
 class TeacherSpec(NetworkSpec, Recipe):
@@ -25,13 +37,21 @@ class SiteSpec(Part):
     """One hospital. `test_share` of its pictures is held out and used as a test set named after the site (simulation only).
 
     Without images, which only a teacher from a checkpoint allows, nothing is held out and no overlap is counted.
+    `classes` are what the teacher knows, when sites know different ones; a table of mask folders names them too.
     """
 
     name: Name
     images: Path | None = None
-    masks: Path | None = None
+    masks: MaskFolders | None = None
+    classes: tuple[Name, ...] = ()
     test_share: Share = 0.0
     teacher: TeacherSpec
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, raw: Any) -> Any:
+        raw = written(raw)
+        return with_outputs(raw, "teacher", names_in(raw))
 
     @model_validator(mode="after")
     def _can_train(self) -> Self:
@@ -45,6 +65,8 @@ class SiteSpec(Part):
             raise ValueError(
                 f"site {self.name!r} has a test_share but no masks to test against; give masks, or remove test_share"
             )
+        refuse_masks(f"site {self.name!r}", self.masks, self.classes)
+        refuse_outputs(f"site {self.name!r} knows", "teacher", self.teacher.classes, self.classes)
         return self
 
 
@@ -124,7 +146,18 @@ class TestSpec(Part):
     __test__ = False  # not a pytest class
     name: Name
     images: Path
-    masks: Path
+    masks: MaskFolders
+    classes: tuple[Name, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, raw: Any) -> Any:
+        return written(raw)
+
+    @model_validator(mode="after")
+    def _has_masks(self) -> Self:
+        refuse_masks(f"test set {self.name!r}", self.masks, self.classes)
+        return self
 
 
 class RoundSpec(Part):
@@ -184,6 +217,36 @@ class Study(Part):
     def site_names(self) -> list[str]:
         return [site.name for site in self.site]
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What the student learns; ("",) in a study with one class (`nakt_fed.classes`)."""
+        return union(site.classes for site in self.site)
+
+    def knowing(self, label: str) -> list[str]:
+        """The sites whose teachers know a class."""
+        return [site.name for site in self.site if not label or label in site.classes]
+
+    def of_class(self, label: str) -> "Study":
+        """The study of one class: the sites and test sets that know it, for whoever looks at what they have answered."""
+        if not label:
+            return self
+        sites = [site.model_copy(update={"classes": (label,)}) for site in self.site if label in site.classes]
+        tests = [test.model_copy(update={"classes": (label,)}) for test in self.test if label in test.classes]
+        fusion = self.fusion.model_copy(
+            update={"weights": {k: v for k, v in self.fusion.weights.items() if k in self.knowing(label)}}
+        )
+        student = self.student.model_copy(update={"classes": 1})
+        return self.model_copy(update={"site": sites, "test": tests, "fusion": fusion, "student": student})
+
+    def judged(self, test: "SiteSpec | TestSpec") -> tuple[str, ...]:
+        """The classes that a test set, or a site's held-out share, has masks of."""
+        return test.classes if self.classes != ONE else ONE
+
+    @property
+    def asked(self) -> dict[str, tuple[str, ...]]:
+        """The classes that each site answers; empty in a study with one class."""
+        return {site.name: site.classes for site in self.site} if self.classes != ONE else {}
+
     def chunk(self, count: int) -> int:
         """Pictures in a chunk of a set of `count` pictures: what `round.chunk_mb` (10⁶ bytes, before coding) holds.
 
@@ -213,6 +276,22 @@ class Study(Part):
         """The sites' held-out shares first, then the coordinator's own test sets."""
         return [site.name for site in self.site if site.test_share] + [test.name for test in self.test]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _outputs(cls, raw: Any) -> Any:
+        sites = raw.get("site") if isinstance(raw, dict) else None
+        each = sites if isinstance(sites, list) else []
+        return with_outputs(raw, "student", union(names_in(written(site)) for site in each))
+
+    @model_validator(mode="after")
+    def _label_sets(self) -> Self:
+        refuse_label_sets(self.site, self.test)
+        refuse_outputs("the sites together know", "student", self.student.classes, self.classes)
+        if self.classes != ONE and (self.fine_tune or self.round.judge_student):
+            key = "fine_tune" if self.fine_tune else "round.judge_student"
+            raise ValueError(f"{key} works with one class, but the sites know {list(self.classes)}; leave it out")
+        return self
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _refuse_twins("site", self.site_names)
@@ -227,9 +306,20 @@ class Study(Part):
 
 
 class RemoteSite(Part):
-    """A hospital of a deployment: its name only, the rest is in its own site file."""
+    """A hospital of a deployment: its name, and its classes where sites know different ones; the rest is in its own site file."""
 
     name: Name
+    classes: tuple[Name, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, raw: Any) -> Any:
+        return written(raw)
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        refuse_masks(f"site {self.name!r}", None, self.classes)
+        return self
 
     @property
     def test_share(self) -> float:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nakt_fed.classes import written
 from nakt_fed.errors import StudyError
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.study import FederatedStudy, Study, StudySpec, TransferalSpec
@@ -62,12 +63,16 @@ def load_study(path: Path) -> Study:
 
 
 def load_federated(path: Path) -> FederatedStudy:
-    """The study as the coordinator of a deployment needs it: of each site only the name. Raises StudyError like `load_study`."""
+    """The study as the coordinator of a deployment needs it: of each site only name and classes. Raises StudyError like `load_study`."""
     path, raw = read_toml(path, "study file")
     sites = raw.get("site")
     if isinstance(sites, list):
-        raw["site"] = [{"name": site.get("name")} if isinstance(site, dict) else site for site in sites]
+        raw["site"] = [_remote(site) if isinstance(site, dict) else site for site in sites]
     return parse(FederatedStudy, _with_defaults(raw), path.parent, str(path))
+
+
+def _remote(site: dict[str, Any]) -> dict[str, Any]:
+    return {"name": site.get("name")} | {key: value for key, value in written(site).items() if key == "classes"}
 
 
 def parse_study(raw: dict[str, Any], base: Path, source: str = "the study") -> Study:
@@ -77,7 +82,11 @@ def parse_study(raw: dict[str, Any], base: Path, source: str = "the study") -> S
 
 def _only_named(raw: dict[str, Any]) -> bool:
     sites = raw.get("site")
-    return isinstance(sites, list) and bool(sites) and all(isinstance(s, dict) and list(s) == ["name"] for s in sites)
+    return (
+        isinstance(sites, list)
+        and bool(sites)
+        and all(isinstance(s, dict) and {"name"} <= set(s) <= {"name", "classes"} for s in sites)
+    )
 
 
 def dump_study(study: Study) -> str:

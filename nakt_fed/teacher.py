@@ -1,15 +1,15 @@
 """A site's teacher: loaded from a checkpoint, or trained on the site's private pictures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from torch import nn
 
 from nakt_fed.checkpoint import is_saved, load_checkpoint, save_checkpoint
-from nakt_fed.errors import DataError
+from nakt_fed.errors import CheckpointError, DataError
 from nakt_fed.events import EventLog
 from nakt_fed.networks import build_network
 from nakt_fed.progress import epoch_reporter
@@ -29,6 +29,11 @@ class TeacherCard(BaseModel):
     n_images: int = Field(ge=0)
     validation_dice: float | None = Field(ge=0, le=1)
     binary: bool
+    classes: tuple[str, ...] = ()
+
+    def told(self) -> dict[str, Any]:
+        """As it leaves the site: without classes where they have no names."""
+        return self.model_dump(exclude=None if self.classes else {"classes"})
 
 
 def fresh_network(spec: NetworkSpec, seed: int) -> nn.Module:
@@ -56,6 +61,11 @@ def trained_teacher(
     if site.teacher.checkpoint is None and not is_saved(path):
         train_teacher(site, data(), folder, image_size=image_size, seed=seed, events=events)
     model, info = load_checkpoint(path, expect=site.teacher.spec())
+    trained = info["provenance"].get("classes", [])
+    if len(trained) > 1 and trained != list(site.classes):
+        raise CheckpointError(
+            f"checkpoint {path} was trained on the classes {trained}, its site says {list(site.classes)}; write the same"
+        )
     return model, _card(model, site, info["provenance"])
 
 
@@ -63,8 +73,18 @@ def _card(model: nn.Module, site: SiteSpec, provenance: dict[str, Any]) -> Teach
     size = sum(parameter.numel() for parameter in model.parameters())
     count, score = provenance.get("n_images", 0), provenance.get("validation_dice")
     return TeacherCard(
-        network=site.teacher.network, parameters=size, n_images=count, validation_dice=score, binary=site.teacher.binary
+        network=site.teacher.network,
+        parameters=size,
+        n_images=count,
+        validation_dice=score,
+        binary=site.teacher.binary,
+        classes=site.classes,
     )
+
+
+def classes_of(classes: Sequence[str]) -> dict[str, JsonValue]:
+    """What a checkpoint says of its outputs, where there are several."""
+    return {"classes": list(classes)} if classes else {}
 
 
 def train_teacher(
@@ -106,5 +126,6 @@ def train_teacher(
         image_size=image_size,
         validation_dice=score,
         epochs=len(history),
+        **classes_of(site.classes if len(site.classes) > 1 else ()),
     )
     return path

@@ -44,7 +44,7 @@ def fit(
     training was killed and started again: every epoch draws from a generator of its own.
 
     Args:
-        train: pictures (N, H, W) uint8 with masks (N, H, W) uint8, soft masks allowed (probability × 255).
+        train: pictures (N, H, W) uint8 with masks (N, H, W) or (N, C, H, W) uint8, soft masks allowed (probability × 255).
         folder: gets last.pt, best.pt and history.csv; an unfinished training in it goes on.
         validation: annotated pictures for the Dice in the history and for `keep = "best"`.
 
@@ -148,12 +148,17 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
 
 
 def _validate(model: nn.Module, validation: PictureSet | None) -> float | None:
-    """Mean Dice at threshold 0.5."""
+    """Mean Dice at threshold 0.5, over the pictures and of several classes over every one that is known of a picture."""
     if validation is None or not len(validation):
         return None
     assert validation.masks is not None
     truth = np.asarray(validation.masks[:]) > 127
-    return float(dice(probabilities(model, np.asarray(validation.images[:])) > 0.5, truth).mean())
+    classes = truth.shape[1] if truth.ndim == 4 else 1
+    answer = probabilities(model, np.asarray(validation.images[:]), classes=classes) > 0.5
+    if classes > 1:
+        known = np.ones(truth.shape[:2], bool) if validation.known is None else validation.known
+        answer, truth = answer[known], truth[known]
+    return float(dice(answer, truth).mean())
 
 
 def _fingerprint(model: nn.Module, train: PictureSet, recipe: Recipe, seed: int) -> str:

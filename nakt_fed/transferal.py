@@ -1,8 +1,8 @@
 """A picture set at the coordinator: preprocessed once, hashed, with its views, on disk; and the teachers' answers to it."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from nakt_fed.classes import ONE, planes
 from nakt_fed.data.folders import PictureSet, list_transferal, read_pictures
 from nakt_fed.data.pictures import content_hash
 from nakt_fed.errors import DataError
@@ -24,12 +25,25 @@ IN_MEMORY = 256 * 2**20
 
 @dataclass(frozen=True)
 class SharedSet:
-    """Pictures that the sites are asked about. `name` is "transferal" or "test-<name>"; `folder` holds its files."""
+    """Pictures that the sites are asked about. `name` is "transferal" or "test-<name>"; `folder` holds its files.
+
+    `classes` are those that each site answers, where there are several; `label` is the one that a view (`of`) is about.
+    """
 
     name: str
     manifest: Manifest
     folder: Path
     chunk: int
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    label: str = ""
+
+    def of(self, label: str) -> "SharedSet":
+        """The same pictures with the masks of one class only."""
+        return replace(self, label=label)
+
+    def planes(self, name: str) -> tuple[str, ...]:
+        """What the stacks of a site are called in the mask store."""
+        return planes(name, (self.label,) if self.label else self.classes.get(name, ONE))
 
     @property
     def images(self) -> zarr.Array[Any]:
@@ -39,12 +53,14 @@ class SharedSet:
     @property
     def truth(self) -> NDArray[np.uint8]:
         """(N, H, W) uint8, 0 or 255; test sets only."""
-        return np.asarray(open_group(self.folder / "pictures.zarr")["truth"][:])  # type: ignore[index]
+        [name] = planes("truth", (self.label,))
+        return np.asarray(open_group(self.folder / "pictures.zarr")[name][:])  # type: ignore[index]
 
     @property
     def masks(self) -> ChunkStore:
-        """The sites' answers."""
-        return ChunkStore(self.folder / "masks.zarr", len(self.manifest), self.manifest.image_size, self.chunk)
+        """The sites' answers; of a site that knows several classes a stack per class."""
+        count, size = len(self.manifest), self.manifest.image_size
+        return ChunkStore(self.folder / "masks.zarr", count, size, self.chunk, planes=self.planes)
 
 
 def transferal_set(study: Study, folder: Path) -> SharedSet:
@@ -56,7 +72,7 @@ def transferal_set(study: Study, folder: Path) -> SharedSet:
     if not (folder / "manifest.json").exists():
         _build(study, folder)
     manifest = Manifest.from_json((folder / "manifest.json").read_bytes())
-    return SharedSet("transferal", manifest, folder, study.chunk(len(manifest)))
+    return SharedSet("transferal", manifest, folder, study.chunk(len(manifest)), study.asked)
 
 
 def _build(study: Study, folder: Path) -> None:
@@ -122,16 +138,29 @@ def _save(manifest: Manifest, folder: Path) -> None:
     part.replace(folder / "manifest.json")
 
 
-def shared_test(name: str, pictures: PictureSet, folder: Path, chunk: int) -> SharedSet:
-    """A test set as a picture set the sites answer like any other; the truth stays at the coordinator."""
+def shared_test(
+    name: str,
+    pictures: PictureSet,
+    folder: Path,
+    chunk: int,
+    judged: Sequence[str] = ONE,
+    asked: Mapping[str, Sequence[str]] | None = None,
+) -> SharedSet:
+    """A test set as a picture set the sites answer like any other; the truth stays at the coordinator.
+
+    Args:
+        judged: the classes of the pictures' masks.
+        asked: the classes that each site answers, where there are several.
+    """
     size = pictures.images.shape[1]
     hashes = tuple(content_hash(image) for image in pictures.images)
     manifest = Manifest(tuple(pictures.ids), hashes, size)
     if not (folder / "manifest.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         group = zarr.open_group(str(folder / "pictures.zarr"), mode="w")
-        for key, stack in (("images", pictures.images), ("truth", pictures.masks)):
+        truths = np.moveaxis(pictures.masks, 1, 0) if pictures.masks.ndim == 4 else [pictures.masks]
+        for key, stack in (("images", pictures.images), *zip(planes("truth", judged), truths, strict=True)):
             create_stack(group, key, len(pictures), size, chunk)[:] = stack
         group.attrs["ids"] = list(pictures.ids)
         _save(manifest, folder)
-    return SharedSet(f"test-{name}", manifest, folder, chunk)
+    return SharedSet(f"test-{name}", manifest, folder, chunk, asked or {})

@@ -13,6 +13,7 @@ from typing import Any
 import zarr
 from pydantic import ValidationError
 
+from nakt_fed.classes import ONE, name_of
 from nakt_fed.errors import RunError, StudyError
 from nakt_fed.events import EventLog
 from nakt_fed.offered import set_folder
@@ -42,6 +43,10 @@ def study_without(study: Study, site: str) -> Study:
         raise RunError(f"the run has no site {site!r}; its sites are {', '.join(names)}")
     if len(names) == 1:
         raise RunError(f"{site!r} is the only site; without it nothing is left of the run: delete the folder")
+    left = {label for each in study.site if each.name != site for label in each.classes}
+    if study.classes != ONE and left != set(study.classes):
+        alone = sorted(set(study.classes) - left)
+        raise StudyError(f"{site!r} is the only site that knows {alone[0]!r}; start a new study without that class")
     raw = study.model_dump()
     raw["site"] = [each for each in raw["site"] if each["name"] != site]
     raw["fusion"]["weights"].pop(site, None)
@@ -72,7 +77,7 @@ def _of_store(store: Path, left: set[str]) -> Iterator[Path]:
     """Everything in a mask store that is not the masks of a site that stays."""
     for part in sorted(store.iterdir()) if store.is_dir() else ():
         if part.name in MASKS:
-            yield from (stack for stack in sorted(part.iterdir()) if stack.is_dir() and stack.name not in left)
+            yield from (stack for stack in sorted(part.iterdir()) if stack.is_dir() and name_of(stack.name) not in left)
         elif part.is_dir():
             yield part
 

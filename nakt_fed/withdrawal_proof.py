@@ -57,7 +57,8 @@ def is_unfinished(run: Path, site: str) -> bool:
 
 def search(run: Path, proof: dict[str, Any]) -> dict[str, Any]:
     """Look through every file that is left for the content of a deleted file with the site's masks or held-out pictures."""
-    own = (f"masks.zarr/masks/{proof['site']}/c/", f"tests/{proof['site']}/pictures.zarr/")
+    stacks = f"masks.zarr/masks/{proof['site']}"
+    own = (f"{stacks}/c/", f"{stacks}~", f"tests/{proof['site']}/pictures.zarr/")
     masks = {sha for path, sha in proof["deleted"].items() if "/c/" in path and any(part in path for part in own)}
     files = files_below([run])
     return {"files": len(files), "found": [str(p.relative_to(run)) for p in files if file_sha256(p) in masks]}
@@ -82,13 +83,17 @@ def write_proof(run: Path, proof: dict[str, Any]) -> Path:
 
 def hashes(run: Path) -> dict[str, str]:
     """SHA-256 of each of `RESULTS` that is there, and of the fused masks."""
-    found = {name: file_sha256(run / name) for name in RESULTS if (run / name).is_file()}
-    if (run / "masks.zarr" / "pseudo").is_dir():
-        pseudo: Any = open_group(run / "masks.zarr")["pseudo"]
+    classes = sorted((run / "classes").glob("*/filter.csv"))
+    files = [run / name for name in RESULTS if (run / name).is_file()] + classes
+    found = {str(path.relative_to(run)): file_sha256(path) for path in files}
+    for place in (run, *(path.parent for path in classes)):
+        if not (place / "masks.zarr" / "pseudo").is_dir():
+            continue
+        pseudo: Any = open_group(place / "masks.zarr")["pseudo"]
         digest = hashlib.sha256()
         for start in range(0, pseudo.shape[0], pseudo.chunks[0]):
             digest.update(pseudo[start : start + pseudo.chunks[0]].tobytes())
-        found["pseudo"] = digest.hexdigest()
+        found[str((place / "pseudo").relative_to(run))] = digest.hexdigest()
     return found
 
 

@@ -25,13 +25,15 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("sweep", type=Path)
     parser.add_argument("--name")
+    parser.add_argument("--class", dest="label", default="")
     options = parser.parse_args()
     any_letters()
     stop_by_signal()
     name = options.name or options.sweep.stem
     again = ["nakt", "sweep", str(options.run), str(options.sweep), *(["--name", name] if options.name else [])]
+    again += ["--class", options.label] if options.label else []
     try:
-        run, sweep = StoredRun(options.run), load_sweep(options.sweep)
+        run, sweep = StoredRun(options.run, options.label), load_sweep(options.sweep)
         folder = run.folder / "sweeps" / name
         cells = list(cells_of(run, sweep))
     except NaktError as error:
@@ -45,7 +47,7 @@ def cells_of(run: StoredRun, sweep: Sweep) -> Iterator[tuple[Cell, Setting]]:
     """A cell per row, on the cell of its fused masks. Raises StudyError: a weighting or student that cannot be."""
     for setting in settings_of(sweep, run.study):
         refuse_combination(run.study.model_copy(update={"fusion": setting.fusion}))
-        where = {"run": str(run.folder)}
+        where = {"run": str(run.folder)} | ({"class": run.label} if run.label else {})
         fused = Cell(f"pseudo masks {setting.told['weighting']}", fuse_what(run, setting.fusion), where=where)
         name = setting.name if setting.student.name == "none" else f"{setting.name} seed {setting.seed}"
         yield Cell(name, row_what(run, setting, sweep), needs={"fused": fused}, where=where), setting

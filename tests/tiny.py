@@ -83,7 +83,7 @@ def service_of(study: Study, name: str, run: Path, teacher: Answer) -> TeacherSe
     site = next(site for site in study.site if site.name == name)
     folder = run / "sites" / name
     service = TeacherService(site, folder, image_size=SIZE, seed=study.study.seed, threads=1)
-    service.__dict__["_ready"] = None, TeacherCard(**CARD)
+    service.__dict__["_ready"] = None, TeacherCard(**CARD, classes=site.classes)
     service.__dict__["teacher"] = teacher
     return service
 

@@ -43,6 +43,7 @@ def _lines(study: "Study", summary: "StudySummary") -> list[str]:
     lines = [f"study      {spec.name}, {spec.image_size}×{spec.image_size} pixels, seed {spec.seed}"]
     lines += [_site_line(site) for site in summary.sites]
     lines += [f"site       {name}: in its own site file" for name in study.site_names if not summary.sites]
+    lines += [f"class      {label}: known to {', '.join(study.knowing(label))}" for label in study.classes if label]
     lines += [f"!          will be set aside: {fault}" for fault in summary.faults.values()]
     views = f" and {many(summary.views, 'view')} of them" if summary.views else ""
     lines += [

@@ -89,8 +89,9 @@ def train(
 @click.argument("out", type=FOLDER)
 @click.option("--style", type=click.Choice(["mask", "soft", "overlay"]), default="mask", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option("--class", "label", default="", help="Of a network that knows several classes, the one that is wanted.")
 @_own_network
-def predict(checkpoint: Path, folder: Path, out: Path, style: Any, overwrite: bool, **network: Any) -> None:
+def predict(checkpoint: Path, folder: Path, out: Path, style: Any, overwrite: bool, label: str, **network: Any) -> None:
     """Write a mask (or soft mask, or overlay) into OUT for every picture in FOLDER, at the picture's own size."""
     spec = _spec(network)
     from nakt_fed.cli.display import Display
@@ -102,7 +103,9 @@ def predict(checkpoint: Path, folder: Path, out: Path, style: Any, overwrite: bo
             if display.live:
                 display.bar(folder.name, "picture", done, total, "", keep=False)
 
-        files = predict_folder(checkpoint, folder, out, style=style, network=spec, overwrite=overwrite, on_picture=show)
+        files = predict_folder(
+            checkpoint, folder, out, style=style, network=spec, label=label, overwrite=overwrite, on_picture=show
+        )
     click.echo(f"{many(len(files), 'picture')} answered: {out}")
 
 
@@ -111,8 +114,9 @@ def predict(checkpoint: Path, folder: Path, out: Path, style: Any, overwrite: bo
 @click.argument("images", type=FOLDER)
 @click.argument("masks", type=FOLDER)
 @click.option("--csv", "table_path", type=click.Path(path_type=Path, dir_okay=False), help="Write one row per picture.")
+@click.option("--class", "label", default="", help="Of a network that knows several classes, the one that is wanted.")
 @_own_network
-def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | None, **network: Any) -> None:
+def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | None, label: str, **network: Any) -> None:
     """Measure CHECKPOINT on the pictures in IMAGES with their MASKS (threshold 0.5).
 
     Distances are in pixels at the network's size.
@@ -122,7 +126,7 @@ def evaluate(checkpoint: Path, images: Path, masks: Path, table_path: Path | Non
         table_path.parent.mkdir(parents=True, exist_ok=True)
     from nakt_fed.parts import evaluate_folder
 
-    table = evaluate_folder(checkpoint, images, masks, network=spec)
+    table = evaluate_folder(checkpoint, images, masks, network=spec, label=label)
     for row in MEASURES:
         click.echo(_measure(*row, table[row[1]]))
     if table_path:

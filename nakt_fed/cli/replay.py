@@ -19,6 +19,7 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the weighting; repeatable.")
 @click.option("--weight", "weights", multiple=True, metavar="SITE=WEIGHT", help='For "fixed": one per site.')
 @click.option("--annotated", metavar="TEST", help='For "learned": the test set that it may look at.')
+@click.option("--class", "label", default="", help="Where the sites know different classes: the one to look at.")
 @click.option("--name", help="Of the new folder in RUN/fused; the weighting by default.")
 def fuse(
     run: Path,
@@ -26,9 +27,11 @@ def fuse(
     options: tuple[str, ...],
     weights: tuple[str, ...],
     annotated: str | None,
+    label: str,
     name: str | None,
 ) -> None:
     """Combine the answers stored in RUN in another way: RUN/fused/NAME gets masks, filter.csv, pseudo set and Dice."""
+    from nakt_fed.annotation import collect
     from nakt_fed.replay.fuse import fuse_again
     from nakt_fed.replay.stored import StoredRun
     from nakt_fed.study import FusionSpec
@@ -36,11 +39,11 @@ def fuse(
 
     raw = {"weighting": weighting, "options": dict(map(_pair, options)), "annotated": annotated}
     fusion = parse(FusionSpec, {**raw, "weights": dict(map(_pair, weights))}, Path(), "this weighting")
-    stored = StoredRun(run)
-    out = stored.folder / "fused" / _folder_name(name or weighting)
+    stored = StoredRun(run, label)
+    out = stored.folder / "fused" / _folder_name(name or "-".join(filter(None, (weighting, label))))
     annotation = fuse_again(stored, fusion, out)
     click.echo("\n".join(_told(stored, out)))
-    annotation.collect(str(out / "pseudo.zarr"))
+    collect([annotation], str(out / "pseudo.zarr"))
     click.echo(f"fused: {out}")
 
 
@@ -79,12 +82,15 @@ def _told(run: "StoredRun", out: Path) -> list[str]:
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.argument("sweep", type=FOLDER)
+@click.option("--class", "label", default="", help="Where the sites know different classes: the one to look at.")
 @click.option("--name", help="Of the folder in RUN/sweeps; the name of SWEEP by default.")
-def sweep(run: Path, sweep: Path, name: str | None) -> None:
+def sweep(run: Path, sweep: Path, label: str, name: str | None) -> None:
     """Try what the TOML file SWEEP lists on the answers stored in RUN: weightings, filter thresholds, students, seeds.
 
     Cells are made on Ray, each once: the same command goes on after a stop. `nakt compare` compares the rows.
     """
     from nakt_fed.app_folder import become
 
-    become("simulation.sweep", str(run), str(sweep), *(["--name", _folder_name(name)] if name else []))
+    name = name or (f"{sweep.stem}-{label}" if label else None)
+    named = ["--name", _folder_name(name)] if name else []
+    become("simulation.sweep", str(run), str(sweep), *named, *(["--class", label] if label else []))

@@ -23,7 +23,7 @@ def print_results(run: Path, console: Console | None = None) -> None:
     if not console.is_terminal:
         console.width = WIDE
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    tests = list(next(iter(results["dice"].values()), {}))
+    tests = list(dict.fromkeys(test for row in results["dice"].values() for test in row))
     if tests:
         console.print("\nDice on the test sets, mean ± std over pictures, in %")
         console.print(dice_table(results["dice"], tests))
@@ -37,6 +37,7 @@ def print_results(run: Path, console: Console | None = None) -> None:
         console.print(at_sites_table(results["personalised"], ("teacher", "student", "personalised")))
     shared, back = results["transferal"], size(results["bytes"]["back"])
     lines = [f"! without site {site}{_used(results, site)}: {why}" for site, why in results["set_aside"].items()]
+    lines += [f"class {label}: {told['kept']} pictures kept" for label, told in results.get("classes", {}).items()]
     lines.append(f"{shared['kept']} of {many(shared['images'], 'transferal picture')} kept; {back} of masks came back")
     lines.append(f"report: {run / 'report.html'}")
     console.print("\n".join(lines), soft_wrap=True, markup=False)
@@ -58,12 +59,16 @@ def dice_table(dice: dict[str, Any], tests: list[str]) -> Table:
     for test in [*tests, *several]:
         table.add_column(test, justify="right", overflow="fold")
     for model, row in dice.items():
-        cells = [_spread(row[test]) for test in tests]
-        mean = math.fsum(row[test]["mean"] for test in tests) / len(tests)
+        cells = [_spread(row[test]) if test in row else "–" for test in tests]
+        mean = (
+            f"{100 * math.fsum(row[test]['mean'] for test in tests) / len(tests):.1f}"
+            if set(row) == set(tests)
+            else "–"
+        )
         table.add_row(
             model,
             *cells,
-            *([f"{100 * mean:.1f}"] if several else []),
+            *([mean] if several else []),
             style="bold" if model.startswith("student") else "",
         )
     return table

@@ -1,17 +1,26 @@
 """Folders of pictures, with or without masks, become a PictureSet."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nakt_fed.data.listing import labels, list_pictures, list_transferal, masks_of, stem_of
 from nakt_fed.data.pictures import Gray, read_gray, read_mask, resize_image, resize_mask
 from nakt_fed.errors import DataError
 
-__all__ = ["PictureSet", "list_pictures", "list_transferal", "load_annotated", "load_pictures", "read_pictures"]
+__all__ = [
+    "PictureSet",
+    "list_pictures",
+    "list_transferal",
+    "load_annotated",
+    "load_classes",
+    "load_pictures",
+    "read_pictures",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,23 +29,27 @@ class PictureSet:
 
     ids: N names "<label>/<stem>".
     images: (N, H, W) uint8, gray; numpy or zarr.
-    masks: (N, H, W) uint8, 0 or 255; numpy, zarr or None.
+    masks: (N, H, W) uint8, 0 or 255, or (N, C, H, W) with a plane per class; numpy, zarr or None.
+    known: (N, C) bool, which planes are to be learned from; None: all.
     """
 
     ids: list[str]
     images: Any
     masks: Any = None
+    known: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.ids) == self.images.shape[0]
-        assert self.masks is None or self.masks.shape == self.images.shape
+        assert self.masks is None or (*self.masks.shape[:1], *self.masks.shape[-2:]) == self.images.shape
+        assert self.known is None or self.known.shape == self.masks.shape[:2]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def subset(self, indices: Sequence[int]) -> "PictureSet":
         """The pictures at `indices`, in that order, in memory."""
-        return PictureSet([self.ids[i] for i in indices], _take(self.images, indices), _take(self.masks, indices))
+        ids, stacks = [self.ids[i] for i in indices], (self.images, self.masks, self.known)
+        return PictureSet(ids, *(_take(stack, indices) for stack in stacks))
 
 
 def read_pictures(paths: Iterable[Path], size: int) -> Iterator[Gray]:
@@ -72,6 +85,16 @@ def load_annotated(images_dir: Path, masks_dir: Path, size: int) -> PictureSet:
         truth[row] = resize_mask(united_mask(masks[path], path, gray.shape), size)
     [label] = labels([images_dir])
     return PictureSet([f"{label}/{stem_of(path)}" for path in pictures], images, truth)
+
+
+def load_classes(images_dir: Path, masks: Path | Mapping[str, Path], size: int) -> PictureSet:
+    """As `load_annotated`; of several classes, each with its own folder of masks, the masks are (N, C, H, W), C by name."""
+    if not isinstance(masks, Mapping):
+        return load_annotated(images_dir, masks, size)
+    parts = [load_annotated(images_dir, masks[name], size) for name in sorted(masks)]
+    if len(parts) == 1:
+        return parts[0]
+    return PictureSet(parts[0].ids, parts[0].images, np.stack([part.masks for part in parts], axis=1))
 
 
 def united_mask(masks: list[Path], picture: Path, shape: tuple[int, ...]) -> Gray:

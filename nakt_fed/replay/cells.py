@@ -49,6 +49,7 @@ def fuse_what(run: StoredRun, fusion: FusionSpec) -> dict[str, Any]:
         "manifest": run.transferal.manifest.sha256,
         "tests": {name: shared.manifest.sha256 for name, shared in run.tests.items()},
         "sites": [run.counted, run.active],
+        **({"class": run.label} if run.label else {}),
     }
 
 
@@ -73,7 +74,7 @@ def work(task: Task) -> dict[str, Any]:
     Raises:
         StudyError, FilterError, RunError: the cell cannot be made; its message says why.
     """
-    run = StoredRun(Path(task.where["run"]))
+    run = StoredRun(Path(task.where["run"]), task.where.get("class", ""))
     if task.what["make"] == "pseudo masks":
         fuse_again(run, FusionSpec.model_validate(task.what["fusion"]), task.place)
         return dict(json.loads((task.place / "fusion.json").read_text(encoding="utf-8")))
@@ -92,12 +93,13 @@ def work(task: Task) -> dict[str, Any]:
 
 
 def _epochs(run: StoredRun, task: Task, student: StudentSpec, stacks: Any, verdicts: list[Verdict]) -> int:
-    """Leaves the student's pictures in pseudo.zarr; with `equal_steps` fewer pictures are seen more often."""
+    """Leaves the student's pictures in pseudo.zarr; with `equal_steps` fewer pictures are seen more often, and those of one
+    class of several as often as makes it the steps of the run's own student."""
     variant, place = Variant.model_validate({**task.what["variant"], "settings": {}}), task.place / "pseudo.zarr"
     pictures = write_pseudo_set(run, stacks["pseudo"], verdicts, variant, student.temperature, place)
     if pictures < 2:
         raise StudyError(f"student {variant.name!r} would learn from {pictures} pictures; give it originals or views")
-    everything = sum(verdict.kept for verdict in verdicts)
+    everything = run.taught if run.label else sum(verdict.kept for verdict in verdicts)
     return max(1, round(student.epochs * everything / pictures)) if task.what["equal_steps"] else student.epochs
 
 

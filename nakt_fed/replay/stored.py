@@ -1,5 +1,6 @@
 """What a run has stored, opened to be combined again: nothing outside its folder is looked at."""
 
+import json
 import shlex
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nakt_fed.answered import Combiners, counted_sites
+from nakt_fed.classes import ONE
 from nakt_fed.errors import RunError
 from nakt_fed.manifest import Manifest
 from nakt_fed.metrics import dice
@@ -27,14 +29,23 @@ PerImage = dict[str, float]
 class StoredRun:
     """A run folder whose sites have answered.
 
+    Args:
+        label: of a run whose sites know different classes, the one that is looked at: as if the study had no other.
+
     Raises:
-        RunError: it is no run, or not all sites have answered yet.
+        RunError: it is no run, or not all sites have answered yet, or its sites know no such class.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, folder: Path, label: str = "") -> None:
+        self.folder, self.label = folder.resolve(), label
         demand_run(self.folder)
-        self.study = load_study(self.folder / "study.toml")
+        whole = load_study(self.folder / "study.toml")
+        if label not in whole.classes:
+            known = (
+                "one class: leave it out" if whole.classes == ONE else f"{', '.join(whole.classes)}: name one of them"
+            )
+            raise RunError(f"{folder}: the sites know {known} (--class, which only `nakt fuse` and `nakt sweep` have)")
+        self.study = whole.of_class(label)
         if not (self.folder / "manifest.json").exists() or "round" not in self.transferal.masks.group.attrs:
             raise RunError(
                 f"the sites have not answered everything in {folder}; go on with `nakt run --resume {shlex.quote(str(folder))}`"
@@ -53,6 +64,13 @@ class StoredRun:
         """D, with the sites' answers."""
         return self._set("transferal", self.folder)
 
+    @property
+    def taught(self) -> int:
+        """How many pictures the run's own student learned from: those that any of its classes kept. Raises RunError: it has none."""
+        if not (self.folder / "results.json").exists():
+            raise RunError(f"{self.folder} has no results.json yet; go on with `nakt run --resume {shlex.quote(str(self.folder))}`")
+        return int(json.loads((self.folder / "results.json").read_text(encoding="utf-8"))["transferal"]["kept"])
+
     @cached_property
     def tests(self) -> dict[str, SharedSet]:
         """The test sets, by name: annotated pictures that the sites have answered too."""
@@ -61,7 +79,7 @@ class StoredRun:
 
     def _set(self, name: str, place: Path) -> SharedSet:
         manifest = Manifest.from_json((place / "manifest.json").read_bytes())
-        return SharedSet(name, manifest, place, self.study.chunk(len(manifest)))
+        return SharedSet(name, manifest, place, self.study.chunk(len(manifest)), label=self.label)
 
     def combiners(self, fusion: FusionSpec) -> Combiners:
         """Another way of combining the same answers."""

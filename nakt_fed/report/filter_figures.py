@@ -75,7 +75,7 @@ def histograms(run: FinishedRun) -> list[Histograms]:
     found = []
     for number, (folder, verdicts) in enumerate(by_folder(run).items()):
         pixels = histogram(
-            f"n{number}",
+            f"{run.key}n{number}",
             f"Histogram of target pixels N in {folder}, {_spread(v.N for v in verdicts)}",
             [[max(v.N, 0.5) for v in verdicts if v.rule == rule] for rule in RULES],
             pixel_edges,
@@ -85,7 +85,7 @@ def histograms(run: FinishedRun) -> list[Histograms]:
         )
         soft = [v for v in verdicts if v.E is not None]
         entropy = histogram(
-            f"e{number}",
+            f"{run.key}e{number}",
             f"Histogram of entropy E in {folder}, {_spread(v.E or 0.0 for v in soft)}" if soft else "",
             [[v.E or 0.0 for v in soft if v.rule == rule] for rule in RULES],
             entropy_edges.tolist(),
@@ -103,8 +103,8 @@ def _spread(values: Iterable[float]) -> str:
 
 def examples(run: FinishedRun) -> list[Example]:
     """One picture for each verdict that occurs: the median one, an original rather than a view where there is one."""
-    images, masks = run.store("pictures.zarr"), run.store("masks.zarr")
-    if images is None or masks is None or "pseudo" not in masks:
+    images, pseudo = run.store("pictures.zarr"), run.pseudo
+    if images is None or pseudo is None:
         return []
     found = []
     for rule, name in RULES.items():
@@ -113,7 +113,7 @@ def examples(run: FinishedRun) -> list[Example]:
             continue
         row = run.rows[verdict.id]
         kind = "view of " if run.is_view(verdict.id) else ""
-        picture, mask = (data_uri(np.asarray(stack[row])) for stack in (images["images"], masks["pseudo"]))  # type: ignore[index]
+        picture, mask = (data_uri(np.asarray(stack[row])) for stack in (images["images"], pseudo))  # type: ignore[index]
         tiles = [
             Tile("picture", f"Transferal picture {verdict.id}", uri=picture),
             Tile("pseudo mask", f"Its pseudo mask: {why(verdict)}", uri=mask),

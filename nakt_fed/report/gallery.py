@@ -1,11 +1,12 @@
 """Pictures with what everyone saw in them: test pictures with outlines, transferal pictures with soft masks."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import zarr
 
+from nakt_fed.classes import planes, untitled
 from nakt_fed.report.comparison import label
 from nakt_fed.report.filter_figures import by_folder, typical, why
 from nakt_fed.report.pictures import Picture, Tile, data_uri, outline
@@ -42,18 +43,21 @@ test_galleries.__test__ = False  # type: ignore[attr-defined]  # pytest would ta
 
 
 def _test_gallery(run: FinishedRun, number: int, test: str) -> Gallery | None:
-    pictures, masks = run.store(f"tests/{test}/pictures.zarr"), run.store(f"tests/{test}/masks.zarr")
+    name, class_ = untitled(test)
+    run, [truth] = replace(run, label=class_), planes("truth", (class_,))
+    pictures, masks = run.store(f"tests/{name}/pictures.zarr"), run.store(f"tests/{name}/masks.zarr")
     scores = run.results["dice"].get("student", {}).get(test)
     if pictures is None or masks is None or not scores:
         return None
     ids: list[str] = list(pictures.attrs["ids"])  # type: ignore[arg-type]
     gallery = Gallery(test)
-    for place, chosen in _extremes(run, test, lambda picture: bool(_at(pictures, "truth", ids.index(picture)).any())):
+    for place, chosen in _extremes(run, test, lambda picture: bool(_at(pictures, truth, ids.index(picture)).any())):
         key, row = f"t{number}-{place}", ids.index(chosen)
         gallery.pictures.append(Picture(key, data_uri(_at(pictures, "images", row))))
         # a site's held-out pictures are private: they are shown on the machine that has them, never named
-        name = place if test in run.held_out else f"{place}: {chosen}"
-        gallery.lines.append(Line(name, _test_tiles(run, test, chosen, key, pictures, masks, row)))
+        called = place if test in run.held_out else f"{place}: {chosen}"
+        outlined = outline(_at(pictures, truth, row))
+        gallery.lines.append(Line(called, _test_tiles(run, test, chosen, key, outlined, masks, row)))
     return gallery
 
 
@@ -83,9 +87,8 @@ def _extremes(run: FinishedRun, test: str, has_target: Callable[[str], bool]) ->
 
 
 def _test_tiles(
-    run: FinishedRun, test: str, picture: str, key: str, pictures: zarr.Group, masks: zarr.Group, row: int
+    run: FinishedRun, test: str, picture: str, key: str, truth: str, masks: zarr.Group, row: int
 ) -> list[Tile]:
-    truth = outline(_at(pictures, "truth", row))
     tiles = [
         Tile("picture", "The picture alone", key),
         Tile("ground truth", "Outline of the ground truth", key, truth=truth),
@@ -93,9 +96,9 @@ def _test_tiles(
     shown = [f"teacher:{site}" for site in run.sites[:SITES]] + ["ensemble", "student", "student+fine_tune"]
     for model in shown:
         name, score = model.removeprefix("teacher:"), run.results["dice"].get(model, {}).get(test)
-        if score and f"masks/{name}" in masks:
+        if score and run.stack(name) in masks:
             dice = f"{100 * score['per_image'][picture]:.1f}"
-            seen = outline(_at(masks, f"masks/{name}", row))
+            seen = outline(_at(masks, run.stack(name), row))
             alt = f"{label(model)}: {'outline' if seen else 'no target found'}, Dice {dice} %"
             tiles.append(Tile(_caption(model), alt, key, mask=seen, truth=truth, value=dice))
     return tiles
@@ -108,7 +111,7 @@ def _caption(model: str) -> str:
 def transferal_gallery(run: FinishedRun) -> Gallery | None:
     """For each of the first folders a typical kept picture, and one view: every site's soft mask and their fusion."""
     pictures, masks = run.store("pictures.zarr"), run.store("masks.zarr")
-    if pictures is None or masks is None or "pseudo" not in masks:
+    if pictures is None or masks is None or run.pseudo is None:
         return None
     groups = [[v for v in verdicts if v.kept] for verdicts in by_folder(run).values()][:FOLDERS]
     groups.append([v for v in run.verdicts if v.kept and run.is_view(v.id)])
@@ -126,9 +129,10 @@ def transferal_gallery(run: FinishedRun) -> Gallery | None:
 def _soft_tiles(run: FinishedRun, pictures: zarr.Group, masks: zarr.Group, row: int) -> Iterable[Tile]:
     yield Tile("picture", "Transferal picture", uri=data_uri(_at(pictures, "images", row)))
     for site in run.sites[:SITES]:
-        if f"masks/{site}" in masks:
-            yield Tile(site, f"Soft mask of site {site}", uri=data_uri(_at(masks, f"masks/{site}", row)))
-    yield Tile("pseudo mask", "The fused pseudo mask", uri=data_uri(_at(masks, "pseudo", row)))
+        if run.stack(site) in masks:
+            yield Tile(site, f"Soft mask of site {site}", uri=data_uri(_at(masks, run.stack(site), row)))
+    assert run.pseudo is not None
+    yield Tile("pseudo mask", "The fused pseudo mask", uri=data_uri(np.asarray(run.pseudo[row])))
 
 
 def _at(group: zarr.Group, name: str, row: int) -> np.ndarray:

@@ -76,17 +76,24 @@ def _result(run: FinishedRun, found: dict[str, list[comparison.Difference]]) -> 
 def _pictures(run: FinishedRun) -> dict[str, Any]:
     return {
         "galleries": gallery.test_galleries(run),
-        "soft": gallery.transferal_gallery(run),
         "shown_sites": gallery.SITES,
         "shown_tests": gallery.TEST_SETS,
     }
 
 
 def _transferal(run: FinishedRun) -> dict[str, Any]:
+    """Of each class what the filter did."""
     return {
-        "counts": filter_figures.counts(run),
-        "histograms": filter_figures.histograms(run),
-        "examples": filter_figures.examples(run),
+        "filtered": [
+            {
+                "label": part.label,
+                "counts": filter_figures.counts(part),
+                "histograms": filter_figures.histograms(part),
+                "examples": filter_figures.examples(part),
+                "soft": gallery.transferal_gallery(part),
+            }
+            for part in run.by_class
+        ]
     }
 
 

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import zarr
 
+from nakt_fed.classes import ONE, class_folder, planes, title
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import Verdict, read_filter
 from nakt_fed.ledger import Ledger
@@ -36,6 +37,18 @@ class FinishedRun:
 
     path: Path
     results: dict[str, Any]
+    label: str = ""
+    """The class that verdicts and pseudo masks are of."""
+
+    @property
+    def by_class(self) -> list["FinishedRun"]:
+        """The run as each of its classes sees it; itself where it has one."""
+        return [replace(self, label=label) for label in self.results.get("classes", ONE)]
+
+    @property
+    def key(self) -> str:
+        """Tells the charts of a class from those of the others."""
+        return f"c{list(self.results['classes']).index(self.label)}" if self.label else ""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -66,7 +79,9 @@ class FinishedRun:
     @property
     def held_out(self) -> set[str]:
         """Test sets that are a site's own pictures (simulation only)."""
-        return {site["name"] for site in self.settings["site"] if site["test_share"]}
+        several = "classes" in self.results
+        sites = [site for site in self.settings["site"] if site["test_share"]]
+        return {title(site["name"], label) for site in sites for label in (site["classes"] if several else ONE)}
 
     @property
     def started(self) -> datetime | None:
@@ -83,7 +98,7 @@ class FinishedRun:
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """filter.csv."""
-        path = self.path / "filter.csv"
+        path = class_folder(self.path, self.label) / "filter.csv"
         return read_filter(path) if path.exists() else []
 
     @cached_property
@@ -107,6 +122,17 @@ class FinishedRun:
         """
         path = self.path / name
         return open_group(path) if path.is_dir() else None
+
+    @cached_property
+    def pseudo(self) -> "zarr.Array[Any] | None":
+        """The fused masks (N, H, W); None when they were removed."""
+        path = class_folder(self.path, self.label) / "masks.zarr"
+        return open_group(path).get("pseudo") if path.is_dir() else None  # type: ignore[return-value]
+
+    def stack(self, name: str) -> str:
+        """Of a site or model, in a mask store."""
+        [plane] = planes(name, (self.label,))
+        return f"masks/{plane}"
 
     def is_view(self, picture: str) -> bool:
         """A view is called "<original>~<number>"; a file that only looks so has no such original."""

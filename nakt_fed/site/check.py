@@ -87,7 +87,7 @@ def _teacher(file: SiteFile) -> str:
     test = np.random.default_rng(0).integers(0, 256, (BATCH, side, side), dtype=np.uint8)
     for _ in range(2):  # the first time is not the usual one
         began = time.monotonic()
-        quantise(probabilities(model.to(device), test, device))
+        quantise(probabilities(model.to(device), test, device, file.teacher.classes))
         seconds = (time.monotonic() - began) / BATCH
     parameters = sum(parameter.numel() for parameter in model.parameters())
     trained = card["provenance"].get("image_size", side)

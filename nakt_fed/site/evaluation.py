@@ -87,6 +87,8 @@ def _spec(network: Any) -> NetworkSpec:
         raise AnswerError(
             f"the student's network cannot be read: {where}: {fault['msg']}; send its network settings"
         ) from None
+    if spec.classes != 1:
+        raise AnswerError(f"the student's network has classes = {spec.classes}; a site judges students of 1 class")
     if is_user_factory(spec.network):
         raise AnswerError(
             f"the student's network {spec.network!r} is code of the coordinator's choice, which no site imports; "

@@ -2,12 +2,13 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from nakt_fed.classes import names_in, refuse_masks, refuse_outputs, with_outputs, written
 from nakt_fed.recipe import Name, Part, Share
-from nakt_fed.study import SiteSpec, StudySpec, TeacherSpec
+from nakt_fed.study import MaskFolders, SiteSpec, StudySpec, TeacherSpec
 from nakt_fed.toml_file import in_words, parse, read_toml
 
 Sha256 = Annotated[
@@ -23,9 +24,13 @@ Address = Annotated[
 
 
 class SiteSection(Part):
-    """Who and where. `folder` is the service's own: pictures it was sent, its answers, receipts, errors, approvals."""
+    """Who and where. `folder` is the service's own: pictures it was sent, its answers, receipts, errors, approvals.
+
+    `classes` are what the teacher knows, in a study whose sites know different ones.
+    """
 
     name: Name
+    classes: tuple[Name, ...] = ()
     image_size: int = Field(ge=32, le=2048)
     folder: Path = Path("state")
     socket: Path | None = None
@@ -39,7 +44,7 @@ class PrivateSpec(Part):
     """
 
     images: Path
-    masks: Path
+    masks: MaskFolders
     test_share: Share = 0.0
 
 
@@ -88,9 +93,26 @@ class SiteFile(Part):
     coordinator: CoordinatorSpec
     policy: Policy = Policy()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _outputs(cls, raw: Any) -> Any:
+        site = raw.get("site") if isinstance(raw, dict) else None
+        if not isinstance(site, dict):
+            return raw
+        site = written(site)
+        return with_outputs({**raw, "site": site}, "teacher", names_in(site))
+
     @model_validator(mode="after")
     def _answers_something(self) -> Self:
         StudySpec(name=self.site.name, image_size=self.site.image_size)
+        classes = self.site.classes
+        refuse_masks("[private]", self.private and self.private.masks, classes)
+        refuse_outputs("site.classes names", "teacher", self.teacher.classes, classes)
+        for key in ("evaluate_student", "personalise_student") if len(classes) > 1 else ():
+            if getattr(self.policy, key, False):
+                raise ValueError(
+                    f"policy.{key} works with one class, site.classes are {list(classes)}; set it to false"
+                )
         if self.teacher.checkpoint is None:
             raise ValueError(
                 "teacher.checkpoint is missing; train one with `nakt train` and name its .safetensors file"
@@ -118,6 +140,7 @@ class SiteFile(Part):
             images=private.images if private else None,
             masks=private.masks if private else None,
             test_share=private.test_share if private else 0.0,
+            classes=self.site.classes,
             teacher=teacher,
         )
 

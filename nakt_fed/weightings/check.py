@@ -2,8 +2,9 @@
 
 import inspect
 
+from nakt_fed.classes import ONE
 from nakt_fed.errors import StudyError
-from nakt_fed.study import FederatedStudy, FusionSpec, Study, refuse_missing_weights
+from nakt_fed.study import FederatedStudy, FusionSpec, SiteSpec, Study, TestSpec, refuse_missing_weights
 from nakt_fed.suggest import suggestion
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_binary
@@ -29,6 +30,8 @@ def refuse_combination(study: Study, arrives: Needs = "site_masks") -> None:
         )
     if scheme.annotated:
         _refuse_annotated(study, name)
+    if scheme.statistic == "validation_dice":
+        _refuse_mixed(study, name)
     if not isinstance(study, FederatedStudy):
         refuse_binary(scheme, name, [site.name for site in study.site if site.teacher.binary])
 
@@ -40,6 +43,24 @@ def _refuse_annotated(study: Study, name: str) -> None:
         raise StudyError(
             f'fusion.weighting = "{name}" learns from annotated pictures: fusion.annotated has to name one of the test sets {known}, {came}; '
             "give a small test set of its own ([[test]]), since what is measured on it has been seen"
+        )
+    sets: list[SiteSpec | TestSpec] = [*study.site, *study.test]
+    judged = next((study.judged(each) for each in sets if each.name == wanted), ONE)
+    lacking = sorted({*study.classes} - {*judged})
+    if lacking:
+        raise StudyError(
+            f'fusion.weighting = "{name}" weighs the sites for each class by annotated pictures, but {wanted!r} has no masks of '
+            f"{lacking[0]!r}; annotate them in fusion.annotated too, or take another weighting"
+        )
+
+
+def _refuse_mixed(study: Study, name: str) -> None:
+    """A validation Dice is one number over all that a teacher knows."""
+    several = [site.name for site in study.site if len(site.classes) > 1]
+    if several:
+        raise StudyError(
+            f'fusion.weighting = "{name}" weighs a site by its validation Dice, which over the several classes of {several[0]!r} '
+            'is no measure of any of them; take "uniform", or "learned" with annotated pictures of every class'
         )
 
 

@@ -28,7 +28,7 @@ def masks(task: Task) -> dict[str, Any]:
     run = Run(study, task.place, InProcess(study, task.place), train_student)
     run.predict()
     run.fuse_and_filter()
-    dice = {name: _ensemble(shared, run.combiners.of(run.round.active)) for name, shared in run.tests.items()}
+    dice = {name: _ensemble(shared, run.combiners[""].of(run.round.active)) for name, shared in run.tests.items()}
     verdicts = read_filter(task.place / "filter.csv")
     return {"dice": dice, "pictures": len(verdicts), "numbers": [[each.id, each.N, each.E] for each in verdicts]}
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from torch import nn
 
-from nakt_fed.calibrate import CUTS, FEWEST, ONE_HALF, best_cut, calibrate
+from nakt_fed.calibrate import CUTS, FEWEST, ONE_HALF, best_cut, calibrate, calibrate_classes
 from nakt_fed.metrics import dice
 from nakt_fed.networks import build_network
 from nakt_fed.predict import soft_masks
@@ -62,6 +62,27 @@ def test_without_any_bias_or_with_few_pictures_nothing_changes() -> None:
     assert calibrate(bare, pictures, np.full_like(pictures, 255)) == ONE_HALF
     plain = nn.Conv2d(1, 1, 1)
     assert calibrate(plain, pictures[: FEWEST - 1], np.full_like(pictures[: FEWEST - 1], 255)) == ONE_HALF
+
+
+def test_every_class_is_cut_by_the_pictures_of_which_it_is_known() -> None:
+    torch.manual_seed(0)
+    model, pictures = nn.Conv2d(1, 3, 1), np.repeat(some_pictures(), 2, axis=0)
+    soft = soft_masks(model, pictures, classes=3)
+    masks = np.where(soft > np.median(soft, axis=(0, 2, 3))[:, None, None], np.uint8(200), np.uint8(30))
+    known = np.ones((len(pictures), 3), bool)
+    known[::2, 1] = False
+    masks[::2, 1] = 255 - masks[::2, 1]  # would move the cut, if it were looked at
+    known[FEWEST - 1 :, 2] = False
+    cuts = calibrate_classes(model, pictures, masks, known)
+    assert cuts[:2] == [
+        best_cut(soft[:, 0], masks[:, 0] > ONE_HALF),
+        best_cut(soft[1::2, 1], masks[1::2, 1] > ONE_HALF),
+    ]
+    assert cuts[2] == ONE_HALF
+    after = soft_masks(model, pictures, classes=3) > ONE_HALF
+    for c, rows in ((0, slice(None)), (1, slice(1, None, 2))):
+        assert dice(after[rows, c], masks[rows, c] > ONE_HALF).mean() > 0.98
+    np.testing.assert_array_equal(soft_masks(model, pictures, classes=3)[:, 2], soft[:, 2])
 
 
 def some_pictures() -> Levels:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nakt_fed.losses import EPSILON, dice_bce, dice_loss
+from nakt_fed.losses import EPSILON, UNKNOWN, dice_bce, dice_loss
 from tests.reference.losses import Real, plain_cross_entropy, plain_dice
 
 levels = st.binary(min_size=48, max_size=48).map(
@@ -93,3 +93,29 @@ def test_equation_1_on_a_soft_target_prefers_an_answer_of_one() -> None:
     sure, same = torch.full_like(y, 40.0), torch.logit(y)
     assert dice_loss(sure, y) < dice_loss(same, y)
     assert dice_loss(sure, y, overlap="minimum") > dice_loss(same, y, overlap="minimum")
+
+
+@given(logits_of, levels, st.sampled_from([[[1, 1], [1, 1]], [[1, 0], [1, 1]], [[0, 1], [1, 0]], [[1, 0], [1, 0]]]))
+@settings(max_examples=30, deadline=None)
+def test_a_class_counts_on_the_pictures_of_which_it_is_known(
+    logits: Real, target: Real, known: list[list[int]]
+) -> None:
+    """The mean over the classes of each one's own loss; what stands where it is not known is never looked at."""
+    z, y = torch.from_numpy(logits).requires_grad_(), torch.from_numpy(target.copy())
+    y[~torch.tensor(known, dtype=torch.bool)] = UNKNOWN
+    rows = [[i for i in (0, 1) if known[i][c]] for c in (0, 1)]
+    alone = [dice_bce(z[some][:, [c]], y[some][:, [c]]) for c, some in enumerate(rows) if some]
+    loss = dice_bce(z, y)
+    assert loss.item() == pytest.approx(sum(part.item() for part in alone) / len(alone), rel=1e-4, abs=1e-5)
+    loss.backward()
+    assert torch.isfinite(z.grad).all()  # type: ignore[arg-type]
+    assert not z.grad[~torch.tensor(known, dtype=torch.bool)].any()  # type: ignore[index]
+
+
+def test_an_unknown_plane_stays_unknown_when_it_is_turned() -> None:
+    from nakt_fed.augment import augment
+
+    masks = torch.full((16, 2, 32, 32), UNKNOWN)
+    masks[:, 1] = 0.5
+    _, turned = augment(torch.zeros(16, 1, 32, 32), masks, "paper", torch.Generator().manual_seed(0))
+    assert (turned.amin(dim=(2, 3)) < 0).tolist() == [[True, False]] * 16

@@ -117,6 +117,30 @@ def test_flower_gives_what_the_oracle_gives(study: Path) -> None:
     assert started() == set()
 
 
+@pytest.mark.slow
+def test_sites_of_different_classes_give_through_flower_what_the_oracle_gives(study: Path) -> None:
+    two = SITE.format(name="two").replace('"two/masks"', '{ nodule = "two/masks", lesion = "two/masks" }')
+    one = SITE.format(name="one").replace('"one/masks"', '{ lesion = "one/masks" }')
+    study.write_text(STUDY + one + two)
+    run, oracle = new_run(study, "flower"), new_run(study, "oracle")
+    run_in_process(load_study(study), oracle)
+    run_flower(study, run, False, lambda event: None)
+    for label in ("lesion", "nodule"):
+        names = (
+            f"masks.zarr/masks/two~{label}",
+            f"classes/{label}/masks.zarr/pseudo",
+            f"tests/two/masks.zarr/masks/student~{label}",
+        )
+        for name in names:
+            ours, theirs = (np.asarray(zarr.open_array(folder / name, mode="r")) for folder in (run, oracle))
+            np.testing.assert_array_equal(ours, theirs, err_msg=name)
+        verdicts = (folder / "classes" / label / "filter.csv" for folder in (run, oracle))
+        assert len({path.read_text() for path in verdicts}) == 1
+    assert (run / "student.safetensors").read_bytes() == (oracle / "student.safetensors").read_bytes()
+    dice = [json.loads((folder / "results.json").read_text())["dice"] for folder in (run, oracle)]
+    assert dice[0] == dice[1]
+
+
 def users_environment(home: Path) -> dict[str, str]:
     """What README tells a user of `flwr run .` to set; with a Flower home of our own besides."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FLWR_", "RAY_"))}
