@@ -20,6 +20,10 @@ TUNED = ("fine_tune",)
 """What decides the fine-tuned student: likewise."""
 
 
+ANSWERS = ".answers.lock"
+"""Shared by whoever reads the stored answers, held alone by whoever deletes some."""
+
+
 def is_run(folder: Path) -> bool:
     """Whether a run was begun in this folder; a user's own study.toml alone does not make one."""
     return (folder / "study.toml").is_file() and any((folder / name).exists() for name in (".lock", "events.jsonl"))
@@ -90,9 +94,36 @@ def only_one(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process works in it.
     """
-    with (folder / ".lock").open("w") as file:
+    told = f"{folder} is being worked on by another process; wait for it or stop it"
+    with _locked(folder / ".lock", fcntl.LOCK_EX, told):
+        yield
+
+
+@contextmanager
+def answers_in_use(folder: Path) -> Iterator[None]:
+    """Make something of the stored answers, beside others who do. No site can withdraw meanwhile: its masks would be in it.
+
+    Raises:
+        RunError: no run, or a site is withdrawing.
+    """
+    demand_run(folder)
+    with _locked(folder / ANSWERS, fcntl.LOCK_SH, f"a site is withdrawing from {folder}; wait until it has"):
+        yield
+
+
+@contextmanager
+def answers_alone(folder: Path) -> Iterator[None]:
+    """Take answers away. Raises RunError: something is being made of them."""
+    told = f"the answers in {folder} are in use by `nakt fuse`, `sweep` or `contributions`; wait for it or stop it"
+    with _locked(folder / ANSWERS, fcntl.LOCK_EX, told):
+        yield
+
+
+@contextmanager
+def _locked(path: Path, how: int, told: str) -> Iterator[None]:
+    with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
         except OSError:
-            raise RunError(f"{folder} is being worked on by another process; wait for it or stop it") from None
+            raise RunError(told) from None
         yield

@@ -17,7 +17,7 @@ from nakt_fed.classes import ONE, name_of
 from nakt_fed.errors import RunError, StudyError
 from nakt_fed.events import EventLog
 from nakt_fed.offered import set_folder
-from nakt_fed.resume import demand_run, only_one, write_study
+from nakt_fed.resume import ANSWERS, answers_alone, demand_run, only_one, write_study
 from nakt_fed.store import PseudoSet
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
@@ -26,7 +26,7 @@ from nakt_fed.withdrawal_proof import FOLDER, begin_proof, files_below, is_unfin
 
 KEPT = {
     "study.toml", "manifest.json", "pictures.zarr", "masks.zarr", "ledger.jsonl", "events.jsonl", "flower.log", ".lock",
-    "sites", "tests", FOLDER,
+    ANSWERS, "sites", "tests", FOLDER,
 }  # fmt: skip
 MASKS = ("masks", "masks_done")
 
@@ -93,7 +93,7 @@ def withdraw(run: Path, site: str) -> dict[str, Any]:
         StudyError: the study needs what is the site's own.
     """
     demand_run(run)
-    with only_one(run):
+    with only_one(run), answers_alone(run):
         study = load_study(run / "study.toml")
         without = _without(run, study, site)
         paths = doomed(run, study, site)

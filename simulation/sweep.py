@@ -7,13 +7,14 @@ from functools import partial
 from pathlib import Path
 
 from nakt_fed.cli.guarded import guarded_work, stop_by_signal
-from nakt_fed.cli.words import any_letters, plain_error
+from nakt_fed.cli.words import any_letters, os_error, plain_error
 from nakt_fed.errors import NaktError
 from nakt_fed.replay.cells import fuse_what, row_what, work
 from nakt_fed.replay.pages import write_pages
 from nakt_fed.replay.rows import mean_table, row_of, write_rows
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.replay.sweep_file import Setting, Sweep, load_sweep, settings_of
+from nakt_fed.resume import answers_in_use
 from nakt_fed.weightings.check import refuse_combination
 
 from .cells import Cell, made, result_path, run_cells
@@ -33,14 +34,21 @@ def main() -> None:
     again = ["nakt", "sweep", str(options.run), str(options.sweep), *(["--name", name] if options.name else [])]
     again += ["--class", options.label] if options.label else []
     try:
-        run, sweep = StoredRun(options.run, options.label), load_sweep(options.sweep)
-        folder = run.folder / "sweeps" / name
-        cells = list(cells_of(run, sweep))
+        with answers_in_use(options.run):
+            sys.exit(_swept(StoredRun(options.run, options.label), load_sweep(options.sweep), name, again))
     except NaktError as error:
         plain_error(str(error))
-        sys.exit(1)
-    folder.mkdir(parents=True, exist_ok=True)
-    sys.exit(guarded_work(folder, partial(carry_out, run, cells, sweep, folder), again, new=False))
+    except OSError as error:  # the run's folder cannot be written to
+        plain_error(os_error(error))
+    sys.exit(1)
+
+
+def _swept(run: StoredRun, sweep: Sweep, name: str, again: list[str]) -> int:
+    """The exit code. Raises NaktError: a cell cannot be."""
+    place = run.folder / "sweeps" / name
+    cells = list(cells_of(run, sweep))
+    place.mkdir(parents=True, exist_ok=True)
+    return guarded_work(place, partial(carry_out, run, cells, sweep, place), again, new=False)
 
 
 def cells_of(run: StoredRun, sweep: Sweep) -> Iterator[tuple[Cell, Setting]]:

@@ -22,17 +22,20 @@ def contributions(run: Path, epochs: int | None, pictures: int) -> None:
     from nakt_fed.contributions.gather import gathered, write_json
     from nakt_fed.replay.stored import StoredRun
     from nakt_fed.report.contributions_page import write_contributions
+    from nakt_fed.resume import answers_in_use
 
-    stored = StoredRun(run)
-    found = gathered(stored)
-    if epochs:
-        from nakt_fed.contributions.students import students
+    with answers_in_use(run):
+        stored = StoredRun(run)
+        found = gathered(stored)
+        if epochs:
+            from nakt_fed.contributions.students import students
 
-        place = run / "contributions"
-        found["students"] = students(stored, place, epochs=epochs, pictures=pictures, on_student=_say)
-    write_json(found, run / "contributions.json")
+            place = run / "contributions"
+            found["students"] = students(stored, place, epochs=epochs, pictures=pictures, on_student=_say)
+        write_json(found, run / "contributions.json")
+        page = write_contributions(stored, found, run)
     _print(found)
-    click.echo(f"page: {write_contributions(stored, found, run)}")
+    click.echo(f"page: {page}")
 
 
 def _say(who: str) -> None:

@@ -34,16 +34,18 @@ def fuse(
     from nakt_fed.annotation import collect
     from nakt_fed.replay.fuse import fuse_again
     from nakt_fed.replay.stored import StoredRun
+    from nakt_fed.resume import answers_in_use
     from nakt_fed.study import FusionSpec
     from nakt_fed.toml_file import parse
 
     raw = {"weighting": weighting, "options": dict(map(_pair, options)), "annotated": annotated}
     fusion = parse(FusionSpec, {**raw, "weights": dict(map(_pair, weights))}, Path(), "this weighting")
-    stored = StoredRun(run, label)
-    out = stored.folder / "fused" / _folder_name(name or "-".join(filter(None, (weighting, label))))
-    annotation = fuse_again(stored, fusion, out)
-    click.echo("\n".join(_told(stored, out)))
-    collect([annotation], str(out / "pseudo.zarr"))
+    with answers_in_use(run):
+        stored = StoredRun(run, label)
+        out = stored.folder / "fused" / _folder_name(name or "-".join(filter(None, (weighting, label))))
+        annotation = fuse_again(stored, fusion, out)
+        click.echo("\n".join(_told(stored, out)))
+        collect([annotation], str(out / "pseudo.zarr"))
     click.echo(f"fused: {out}")
 
 

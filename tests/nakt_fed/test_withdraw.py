@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nakt_fed.errors import RunError, StudyError
-from nakt_fed.resume import write_study
+from nakt_fed.resume import answers_alone, answers_in_use, write_study
 from nakt_fed.run import run_study
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
@@ -18,6 +18,7 @@ from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
 from nakt_fed.withdraw import study_without, withdraw, words
 from nakt_fed.withdrawal_proof import complete_proofs, file_sha256, hashes
+from simulation import sweep
 from tests.command import nakt, resume, run, study_file, write_teachers
 from tests.nakt_fed.test_schemas import validator
 from tests.tiny import SITES, UNET, dark, hospitals, tiny_study
@@ -152,6 +153,28 @@ def test_impossible_withdrawals_are_refused(study: Study, finished: Path, tmp_pa
         words(finished, "eve")
     assert "bob withdraws from" in words(finished, "bob")
     assert "masks.zarr/masks/bob/" in words(finished, "bob")
+
+
+def test_nobody_withdraws_while_something_is_made_of_the_answers(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `nakt fuse` or a sweep writes after the deletion would hold the site's masks, and the proof would be wrong."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    with answers_in_use(folder), answers_in_use(folder):
+        with pytest.raises(RunError, match=r"the answers in .* are in use by `nakt fuse`, `sweep` or `contributions`"):
+            withdraw(folder, "few")
+        assert "few" in load_study(folder / "study.toml").site_names
+    with answers_alone(folder):
+        for command in (["fuse", folder, "--weighting", "median"], ["contributions", folder]):
+            done = nakt(*command)
+            assert (done.code, done.out) == (1, "")
+            assert "a site is withdrawing from" in done.err
+        monkeypatch.setattr("sys.argv", ["sweep", str(folder), "none.toml"])
+        monkeypatch.setattr(sweep, "stop_by_signal", lambda: None)
+        with pytest.raises(SystemExit, match="1"):
+            sweep.main()
+        assert "a site is withdrawing from" in capsys.readouterr().err
+    withdraw(folder, "few")
 
 
 def test_the_study_forgets_the_sites_weight_and_the_number_of_sites(folders: Path) -> None:
