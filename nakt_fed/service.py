@@ -13,7 +13,7 @@ import torch
 
 from nakt_fed import __version__
 from nakt_fed.codec import encode
-from nakt_fed.errors import AnswerError, CheckpointError, DataError, NaktError, is_disk_full
+from nakt_fed.errors import AnswerError, CheckpointError, DataError, NaktError, RunError, is_disk_full
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
@@ -80,6 +80,7 @@ class TeacherService:
     def _refuse(self, error: Exception, request: Request) -> Reply:
         reference = secrets.token_hex(4)
         reason = next((code for kind, code in REASONS.items() if isinstance(error, kind)), "internal")
+        reason = "training_failed" if request.kind == "personalise" and isinstance(error, RunError) else reason
         reason = "disk_full" if is_disk_full(error) else reason
         line = {
             "reference": reference,

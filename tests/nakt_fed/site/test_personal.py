@@ -223,7 +223,7 @@ def test_receipts_have_every_step(home: Path, private: Path) -> None:
     assert lines[1]["bytes_in"] == len(weights())
 
 
-def wait_while(gate: Gate, request: Request, seconds: float = 60) -> tuple[Reply, list[str]]:
+def wait_while(gate: Gate, request: Request, seconds: float = 180) -> tuple[Reply, list[str]]:
     """Until the training is over; what the site said of its progress."""
     said, end = [], time.monotonic() + seconds
     while (reply := gate.handle(request)).meta.get("reason") == "training" and time.monotonic() < end:
@@ -252,7 +252,7 @@ def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, t
     request = coordinator.personalise(weights(), UNET, recipe)
     assert outcome(carried_out(gate, home, recipe)) == "training"
     assert gate.handle(coordinator.hello()).ok
-    folder, end = folder_of(home), time.monotonic() + 60
+    folder, end = folder_of(home), time.monotonic() + 180
     while (not (folder / "history.csv").exists() or len(rows(folder)) < 3) and time.monotonic() < end:
         time.sleep(0.02)
     for pid in below(os.getpid()):
@@ -283,6 +283,7 @@ def test_a_process_of_its_own_that_fails(home: Path, private: Path, beside: Besi
     assert outcome(carried_out(gate, home, recipe, poor)) == "training"
     failed, _ = wait_while(gate, Coordinator(home).personalise(poor, UNET, recipe))
     assert failed.meta.keys() == {"reason", "reference"}
+    assert failed.meta["reason"] == "training_failed"
     assert "the loss is nan" in (home / "state" / "errors.jsonl").read_text()
 
 
