@@ -68,7 +68,9 @@ class StoredRun:
     def taught(self) -> int:
         """How many pictures the run's own student learned from: those that any of its classes kept. Raises RunError: it has none."""
         if not (self.folder / "results.json").exists():
-            raise RunError(f"{self.folder} has no results.json yet; go on with `nakt run --resume {shlex.quote(str(self.folder))}`")
+            raise RunError(
+                f"{self.folder} has no results.json yet; go on with `nakt run --resume {shlex.quote(str(self.folder))}`"
+            )
         return int(json.loads((self.folder / "results.json").read_text(encoding="utf-8"))["transferal"]["kept"])
 
     @cached_property
