@@ -1,6 +1,7 @@
 """A SuperNode that works ahead: its loop is Flower's, its messages are lists."""
 
 import time
+from queue import SimpleQueue
 from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ class Node:
         self.ahead = Ahead(depth)
         self.waiting = [str(number) for number in range(count)]
         self.torn = {str(number) for number in torn}
-        self.fetched, self.sent, self.replies = list[str](), list[str](), list[str]()
+        self.fetched, self.sent, self.replies = list[str](), list[str](), SimpleQueue[str]()
         self.receive = self.ahead.receive(lambda: (message(self.waiting.pop(0)), "tree") if self.waiting else None)
         self.send = self.ahead.send(lambda reply: self.sent.append(reply.metadata.reply_to_message_id))
 
@@ -34,9 +35,7 @@ class Node:
         return 1
 
     def push(self) -> None:
-        while not self.replies:
-            time.sleep(0.001)
-        self.send(message("reply", self.replies.pop(0)))
+        self.send(message("reply", self.replies.get()))
 
     def run(self) -> Thread:
         pull, push = self.ahead.pull(self.pull), self.ahead.push(self.push)
@@ -65,7 +64,7 @@ def test_so_many_messages_are_fetched_before_one_is_answered(depth: int) -> None
     until(lambda: len(node.fetched) == depth)
     time.sleep(0.02)
     assert len(node.fetched) == depth
-    node.replies.append("0")
+    node.replies.put("0")
     until(lambda: len(node.fetched) == depth + 1)
     assert node.sent == ["0"]
 
@@ -75,7 +74,7 @@ def test_every_message_is_answered_once_and_in_any_order() -> None:
     thread = node.run()
     for reply in ("1", "0", "2", "3", "5", "4"):
         until(lambda reply=reply: reply in node.fetched)
-        node.replies.append(reply)
+        node.replies.put(reply)
     until(lambda: len(node.sent) == 6)
     thread.join(5)
     assert sorted(node.sent) == [str(number) for number in range(6)]
