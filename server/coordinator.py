@@ -29,6 +29,8 @@ from .kit import Kit, load_kit
 from .registered import Registered
 
 START_SECONDS, LOOK_SECONDS = 60.0, 2.0
+# With an arena for each of gRPC's threads glibc would keep what every message once took: memory would grow with the pictures
+LEAN = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(2**18)}
 
 
 def main() -> None:
@@ -88,7 +90,14 @@ def _stay(kit: Kit, look: Callable[[], None]) -> None:
 
 
 def _programs(kit: Kit, host: str, port: str, secret: Path, home: Path) -> list[Kept]:
-    env = {**os.environ, **quiet(home), **direct(os.environ), **programs(os.environ), "PYTHONPATH": str(app_folder())}
+    env = {
+        **os.environ,
+        **LEAN,
+        **quiet(home),
+        **direct(os.environ),
+        **programs(os.environ),
+        "PYTHONPATH": str(app_folder()),
+    }
     tls = ["--ssl-ca-certfile", "ca.crt", "--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"]
     superlink = [
         *(script("flower-superlink"), *_in(kit, tls), "--enable-supernode-auth", "--isolation", "process"),

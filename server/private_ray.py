@@ -38,8 +38,8 @@ def environment(threads: int, scratch: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in (*ADDRESSES, "RAY_TMPDIR", LOCAL_ONLY)}
     paths = [str(Path(__file__).parent.parent), *filter(None, sys.path)]
     return {
-        **KEEP_MEMORY,
         **kept,
+        **KEEP_MEMORY,
         **(_private() if not address else {"NAKT_RAY_ADDRESS": address}),
         **threads_of(threads),
         "TMPDIR": str(scratch),
