@@ -82,7 +82,11 @@ def _explain(model: type[BaseModel], item: Any) -> str:
         return f"  {key}: unknown key; {_suggestion(model, item['loc'])}"
     if item["type"] == "missing":
         return f"  {key}: missing; add it"
-    came = "" if isinstance(item["input"], dict | list) else f" (got {item['input']!r})"
+    came = (
+        ""
+        if isinstance(item["input"], dict | list) or repr(item["input"]) in item["msg"]
+        else f" (got {item['input']!r})"
+    )
     remedy = "; write it in brackets, [...], also where there is only one" if item["type"] in LISTS else ""
     return f"  {key or 'file'}: {item['msg'].removeprefix('Value error, ')}{came}{remedy}"
 

@@ -20,6 +20,7 @@ from nakt_fed.report.sweep_page import (
 from nakt_fed.statistics.leaderboard import leaderboard
 from nakt_fed.statistics.rows import block
 from tests.command import nakt
+from tests.contrast import hard_to_read
 from tests.nakt_fed.statistics.test_statistics import made_up, rows_of
 
 EFFECTS = {"uniform": 0.0, "median": 0.002, "<robust>": 0.06, "blank & bad": -0.2}
@@ -90,6 +91,19 @@ def test_compare_tells_a_users_mistake_in_a_line(tmp_path: Path) -> None:
     assert done.code == 1
     assert done.err.startswith("error: ")
     assert "is not there; give the rows that `nakt sweep` has written" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 420)])
+def test_it_fits_and_is_readable(browser: Any, page: str, tmp_path: Path, scheme: str, width: int) -> None:
+    """On a telephone too, where a row of the leaderboard is no higher than two lines."""
+    (tmp_path / "sweep.html").write_text(page, encoding="utf-8")
+    opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    opened.goto((tmp_path / "sweep.html").as_uri())
+    assert opened.evaluate("document.documentElement.scrollWidth") == width
+    assert max(opened.evaluate("[...document.querySelectorAll('tbody tr')].map(row => row.offsetHeight)")) < 70
+    assert hard_to_read(opened, "body", ".note", "figcaption", "thead th") == {}
+    opened.close()
 
 
 @pytest.mark.slow
