@@ -17,7 +17,8 @@ from nakt_fed.networks import describe, resolve
 from nakt_fed.predict import normalise, to_input
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.site_data import private_data
-from nakt_fed.study import FederatedStudy, SiteSpec, Study
+from nakt_fed.study import FederatedStudy, Study
+from nakt_fed.study_tables import SiteSpec
 from nakt_fed.teacher import fresh_network
 from nakt_fed.transferal import without_twins
 from nakt_fed.weightings.check import refuse_combination

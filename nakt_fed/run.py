@@ -23,7 +23,8 @@ from nakt_fed.results import write_results
 from nakt_fed.round import Round
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import FitStudent, StudentJob
-from nakt_fed.study import FineTuneSpec, Study
+from nakt_fed.study import Study
+from nakt_fed.study_tables import FineTuneSpec
 from nakt_fed.suspects import note_suspects
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.weightings import find

@@ -13,7 +13,8 @@ from nakt_fed.data.folders import PictureSet, load_classes
 from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
 from nakt_fed.site_data import private_data
-from nakt_fed.study import SiteSpec, Study, TestSpec
+from nakt_fed.study import Study
+from nakt_fed.study_tables import SiteSpec, TestSpec
 from nakt_fed.transferal import SharedSet, shared_test
 
 DiceTable = dict[str, dict[str, NDArray[np.float64]]]

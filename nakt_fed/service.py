@@ -25,7 +25,8 @@ from nakt_fed.site.personal import personalised, place
 from nakt_fed.site.personal_order import PersonalOrder
 from nakt_fed.site.personal_training import Job, Trainer, train_here
 from nakt_fed.site_data import PrivateData, private_data
-from nakt_fed.study import MOST_CHUNK, SiteSpec, Study
+from nakt_fed.study import MOST_CHUNK, Study
+from nakt_fed.study_tables import SiteSpec
 from nakt_fed.teacher import TeacherCard, trained_teacher
 
 REASONS: dict[type[Exception], str] = {

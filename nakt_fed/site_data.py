@@ -10,7 +10,7 @@ from nakt_fed.data.folders import PictureSet, load_classes, load_pictures
 from nakt_fed.data.pictures import content_hash
 from nakt_fed.data.split import split
 from nakt_fed.seeds import draw
-from nakt_fed.study import SiteSpec
+from nakt_fed.study_tables import SiteSpec
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from nakt_fed.recipe import Part
-from nakt_fed.study import StudySpec
+from nakt_fed.study_tables import StudySpec
 from nakt_fed.toml_file import in_words, parse, read_toml
 
 PlainName = Annotated[

@@ -20,7 +20,7 @@ from nakt_fed.replay.stored import Masks, StoredRun
 from nakt_fed.replay.sweep_file import Setting, Sweep, Variant
 from nakt_fed.store import open_group
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.study import FilterSpec, FusionSpec, StudentSpec
+from nakt_fed.study_tables import FilterSpec, FusionSpec, StudentSpec
 from nakt_fed.transferal import SharedSet
 from nakt_fed.weightings import find
 

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from nakt_fed.errors import StudyError
 from nakt_fed.recipe import Name, Part
-from nakt_fed.study import FilterSpec, FusionSpec, StudentSpec, Study
+from nakt_fed.study import Study
+from nakt_fed.study_tables import FilterSpec, FusionSpec, StudentSpec
 from nakt_fed.toml_file import explain, parse, read_toml
 
 Kind = Literal["plain", "blend", "box"]

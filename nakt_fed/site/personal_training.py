@@ -25,7 +25,7 @@ from nakt_fed.seeds import draw
 from nakt_fed.site.evaluation import student
 from nakt_fed.site.personal_order import PersonalOrder
 from nakt_fed.site_data import PrivateData, private_data
-from nakt_fed.study import SiteSpec
+from nakt_fed.study_tables import SiteSpec
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog
 

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from nakt_fed.classes import names_in, refuse_masks, refuse_outputs, with_outputs, written
 from nakt_fed.recipe import Name, Part, Share
-from nakt_fed.study import MaskFolders, SiteSpec, StudySpec, TeacherSpec
+from nakt_fed.study_tables import MaskFolders, SiteSpec, StudySpec, TeacherSpec
 from nakt_fed.toml_file import in_words, parse, read_toml
 
 Sha256 = Annotated[

@@ -4,7 +4,8 @@ import inspect
 
 from nakt_fed.classes import ONE
 from nakt_fed.errors import StudyError
-from nakt_fed.study import FederatedStudy, FusionSpec, SiteSpec, Study, TestSpec, refuse_missing_weights
+from nakt_fed.study import FederatedStudy, Study, refuse_missing_weights
+from nakt_fed.study_tables import FusionSpec, SiteSpec, TestSpec
 from nakt_fed.suggest import suggestion
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_binary

@@ -12,8 +12,9 @@ from nakt_fed.networks import build_network
 from nakt_fed.recipe import Recipe
 from nakt_fed.seeds import draw
 from nakt_fed.site_data import PrivateData, private_data
-from nakt_fed.study import SiteSpec, Study
+from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
+from nakt_fed.study_tables import SiteSpec
 from nakt_fed.train import fit
 
 app = ClientApp()
