@@ -18,7 +18,9 @@ def staple(x: Answers, *, iterations: int = 1000) -> Masks:
     STAPLEImageFilter. Without a spatial prior a pixel's posterior depends on its pattern of votes alone, so EM runs on patterns.
     """
     pictures = range(len(next(iter(x.masks.values()))))
-    found = (patterns_of(masks[i : i + 1] for masks in x.masks.values()) for i in pictures)
+    # Sorted by content: where two truths are equally likely, the last bit of a sum, and so the order of the sites, would decide
+    ordered = (sorted((masks[i : i + 1] for masks in x.masks.values()), key=np.ndarray.tobytes) for i in pictures)
+    found = map(patterns_of, ordered)
     return np.concatenate([each.painted(posterior(each, iterations)) for each in found])
 
 

@@ -86,6 +86,15 @@ def test_who_gave_which_answer_does_not_matter(name: str, soft: dict[str, Masks]
     assert np.abs(swapped.astype(int) - combined(name, soft)).max() <= 1
 
 
+def test_staple_between_two_equally_likely_truths_is_not_decided_by_the_order_of_the_sites() -> None:
+    """Six pixels on which five sites contradict each other: the last bit of a sum would choose."""
+    votes = ["110000", "110100", "001000", "100011", "100010"]
+    given = [np.array([255 * int(vote) for vote in row], np.uint8).reshape(1, 3, 2) for row in votes]
+    found = combined("staple", dict(zip(NAMES, given, strict=True)))
+    swapped = combined("staple", dict(zip(NAMES, [given[k] for k in (0, 3, 1, 2, 4)], strict=True)))
+    np.testing.assert_array_equal(swapped, found)
+
+
 @pytest.mark.parametrize("name", BUILT_IN)
 @few
 @given(masks, st.integers(1, 5))
