@@ -118,6 +118,7 @@ def test_flower_gives_what_the_oracle_gives(study: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_sites_of_different_classes_give_through_flower_what_the_oracle_gives(study: Path) -> None:
     two = SITE.format(name="two").replace('"two/masks"', '{ nodule = "two/masks", lesion = "two/masks" }')
     one = SITE.format(name="one").replace('"one/masks"', '{ lesion = "one/masks" }')

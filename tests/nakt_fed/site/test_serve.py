@@ -376,6 +376,7 @@ def test_a_whole_site_answers_and_ends_with_0(tmp_path: Path) -> None:
     assert again.handle(bare(coordinator.ask(0, 4))) == replies[4]
 
 
+@pytest.mark.soak
 def test_a_service_that_is_killed_while_it_fine_tunes_goes_on(tmp_path: Path) -> None:
     """The training ends with it; the next service trains only the epochs that are missing. Others are answered meanwhile."""
     policy = {"personalise_student": True, "min_evaluated": 2, "personalise_epochs": 9999}
