@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from nakt_fed.codec import encode
 from nakt_fed.data.pictures import content_hash
-from nakt_fed.data.synthetic import synthetic_set
+from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.exchange import Request
 from nakt_fed.manifest import Manifest
 from nakt_fed.service import TeacherService
@@ -23,6 +23,17 @@ from tests.tiny import CARD, SIZE, Answer, bright
 
 CHUNK = 4
 RUN = "breast-20300101-120000"
+SECRET = "Erika-Mustermann"
+
+
+def write_private(folder: Path, count: int) -> Path:
+    """Annotated pictures whose folder and files are called after a patient, `SECRET`; returns the folder."""
+    private = folder / SECRET
+    write_folder(synthetic_set(count, SIZE, 5), private)
+    for part in ("images", "masks"):
+        for path in list((private / part).iterdir()):
+            path.rename(path.with_name(f"{SECRET}-{path.name}"))
+    return private
 
 
 def write_key(folder: Path, name: str = "coordinator") -> Path:

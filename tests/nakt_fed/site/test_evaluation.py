@@ -15,7 +15,7 @@ from torch import nn
 
 from nakt_fed.checkpoint import is_saved
 from nakt_fed.data.folders import load_annotated
-from nakt_fed.data.synthetic import synthetic_set, write_folder
+from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.networks import build_network
@@ -25,24 +25,18 @@ from nakt_fed.service import TeacherService
 from nakt_fed.site.evaluation import student
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.receipts import verify
-from tests.nakt_fed.site.hospital import Coordinator, service_of, site_file, write_key
+from tests.nakt_fed.site.hospital import SECRET, Coordinator, service_of, site_file, write_key, write_private
 from tests.tiny import SIZE, dark
 
 COUNT = 12
 UNET = {"network": "unet", "width": 2}
-SECRET = "Erika-Mustermann"
 Ward = tuple[Gate, list[Request], Coordinator]
 
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve annotated pictures whose files are called after a patient."""
-    folder = tmp_path_factory.mktemp("ward") / SECRET
-    write_folder(synthetic_set(COUNT, SIZE, 5), folder)
-    for part in ("images", "masks"):
-        for path in list((folder / part).iterdir()):
-            path.rename(path.with_name(f"{SECRET}-{path.name}"))
-    return folder
+    return write_private(tmp_path_factory.mktemp("ward"), COUNT)
 
 
 @pytest.fixture

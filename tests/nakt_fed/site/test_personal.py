@@ -29,24 +29,18 @@ from nakt_fed.site.receipts import Receipts
 from nakt_fed.site.serve import limit_of
 from nakt_fed.site.words import policy_in_words
 from nakt_fed.teacher import fresh_network
-from tests.nakt_fed.site.hospital import Coordinator, service_of, site_file, write_key
+from tests.nakt_fed.site.hospital import SECRET, Coordinator, service_of, site_file, write_key, write_private
 from tests.tiny import SIZE
 
 COUNT, HELD_OUT = 24, 12
 UNET = {"network": "unet", "width": 2}
-SECRET = "Erika-Mustermann"
 RECIPE = Recipe(epochs=2, batch_size=4, learning_rate=1e-3).model_dump(mode="json")
 
 
 @pytest.fixture(scope="module")
 def private(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Annotated pictures whose files are called after a patient."""
-    folder = tmp_path_factory.mktemp("ward") / SECRET
-    write_folder(synthetic_set(COUNT, SIZE, 5), folder)
-    for part in ("images", "masks"):
-        for path in list((folder / part).iterdir()):
-            path.rename(path.with_name(f"{SECRET}-{path.name}"))
-    return folder
+    return write_private(tmp_path_factory.mktemp("ward"), COUNT)
 
 
 @pytest.fixture
