@@ -45,7 +45,7 @@ ROOT = Path(__file__).parent.parent
 NAIVE = ROOT / "benchmarks" / "naive"
 NAIVE_SETTINGS: dict[str, str | int] = {"pictures": "", "teacher": "", "sites": 0, "out": ""}
 TEACHER = NetworkSpec(network="benchmarks.teacher:smooth")
-PARTS = {"SuperLink": "flower-superlink", "coordinator's app": "flwr-serverapp"}
+PARTS = {"SuperLink": "server.superlink", "coordinator's app": "flwr-serverapp"}
 
 
 def pictures(count: int, size: int) -> NDArray[np.uint8]:

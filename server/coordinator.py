@@ -100,7 +100,15 @@ def _programs(kit: Kit, host: str, port: str, secret: Path, home: Path) -> list[
     }
     tls = ["--ssl-ca-certfile", "ca.crt", "--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"]
     superlink = [
-        *(script("flower-superlink"), *_in(kit, tls), "--enable-supernode-auth", "--isolation", "process"),
+        *(
+            sys.executable,
+            "-m",
+            "server.superlink",
+            *_in(kit, tls),
+            "--enable-supernode-auth",
+            "--isolation",
+            "process",
+        ),
         *("--disable-runtime-dependency-installation", "--database", str(kit.state / "superlink.db")),
         *("--host", host, "--port", port, "--superexec-auth-secret-file", str(secret)),
     ]

@@ -82,7 +82,7 @@ def test_kills_of_every_part_change_no_mask(parts: tuple[Federation, dict[str, S
     processes["ann"].kill("serve")
     processes["ann"].wait_for("teacher service started again")
     running.wait_for_answers(1)
-    processes["coordinator"].kill("flower-superlink")
+    processes["coordinator"].kill("server.superlink")
     before = len(running.answered())
     processes["coordinator"].wait_for("superlink started again")
     running.wait_for_answers(before + 1)
