@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import OutOfMemoryError, RayError
 
 from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog
@@ -88,12 +88,18 @@ def _settle(done: Any, cell: dict[str, Any], folder: Path, events: EventLog) -> 
     try:
         outcome = ray.get(done)
     except RayError as error:
-        why = str(error).strip().splitlines()[0]
-        outcome = {"error": f"its worker died {MAX_DEATHS + 1} times ({why})", "traceback": str(error)}
+        outcome = {"error": f"its worker died {MAX_DEATHS + 1} times ({_why(error)})", "traceback": str(error)}
     if "error" in outcome:
         keep({**cell, **outcome}, failed_path(folder, cell["key"]))
     outcome.pop("traceback", None)
     events.emit("cell", name=cell["name"], **outcome)
+
+
+def _why(error: RayError) -> str:
+    """In a line. Of an end for want of memory Ray tells a page."""
+    if isinstance(error, OutOfMemoryError):
+        return "its machine ran out of memory; free some, or give a cell more threads, so that fewer work at once"
+    return str(error).strip().splitlines()[0]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from simulation.cells import Task
 
 
 def work(task: Task) -> dict[str, Any]:
-    """`add` to what is needed; fail where told to; wait until this worker is killed, the first time."""
+    """`add` to what is needed; fail where told to; wait until this worker is killed, the first time or always."""
     with (task.place / "attempts").open("a") as file:
         file.write(f"{os.getpid()}\n")
     attempts = len((task.place / "attempts").read_text().splitlines())
@@ -17,6 +17,6 @@ def work(task: Task) -> dict[str, Any]:
         raise DataError("the picture is broken; mend it")
     if task.what.get("fault"):
         raise ZeroDivisionError("ours")
-    if task.what.get("wait") and attempts == 1:
+    if task.what.get("wait") == "always" or (task.what.get("wait") and attempts == 1):
         time.sleep(120)
     return {"sum": task.what["add"] + sum(need.result["sum"] for need in task.needs.values()), "attempts": attempts}

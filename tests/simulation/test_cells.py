@@ -74,6 +74,14 @@ def test_each_is_made_once_and_a_failed_one_alone_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_want_of_memory_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
+
+    with pytest.raises(RunError, match=r"died 3 times \(its machine ran out of memory; free some.*\)\n"):
+        run_cells([Cell("hungry", {"add": 1, "wait": "always"})], work, tmp_path)
+
+
+@pytest.mark.slow
 def test_killed_worker_is_replaced(tmp_path: Path) -> None:
     cell, other = Cell("waits", {"add": 1, "wait": True}), Cell("other", {"add": 2})
     with ThreadPoolExecutor(1) as pool:
