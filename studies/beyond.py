@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class Kept:
     """The pictures that the run's filter kept, and the run's pseudo masks of them."""
 
     def __init__(self, run: StoredRun) -> None:
-        group = open_group(str(run.folder / "pseudo.zarr"))
+        group: Any = open_group(str(run.folder / "pseudo.zarr"))
         self.run, self.group, self.ids = run, group, [str(i) for i in group.attrs["ids"]]
         self.view = np.array([int(i.rpartition("~")[2]) if "~" in i else -1 for i in self.ids])
         self.origin = [i.rpartition("~")[0] or i for i in self.ids]
@@ -126,11 +127,11 @@ def quotas(kept: Kept, out: Path) -> None:
 
 def confidence(kept: Kept, out: Path) -> None:
     """Binary cross entropy weighted per pixel by 1 − H(y)/ln 2, with mean 1; the Dice loss as ever."""
-    usual, train.dice_bce = train.dice_bce, confident_dice_bce  # type: ignore[attr-defined]
+    usual, train.dice_bce = train.dice_bce, confident_dice_bce
     try:
         views(kept, out)
     finally:
-        train.dice_bce = usual  # type: ignore[attr-defined]
+        train.dice_bce = usual
 
 
 def confident_dice_bce(logits: torch.Tensor, target: torch.Tensor, overlap: str = "product") -> torch.Tensor:
