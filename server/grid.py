@@ -7,62 +7,21 @@ others are on their way meanwhile. Pictures go out and masks come back in the sa
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Message
 from flwr.serverapp import Grid
 
-from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Exchange, Reply, Request
-from nakt_fed.signing import Answer, is_answer_of
-from nakt_fed.wire import read_reply, request_text
 
 from .line import Line
 from .looks import Looks
+from .messages import query, read_message, unreachable
 from .presence import PAUSES, Presence
 
 Stamp = Callable[[str, Request], Mapping[str, Any]]
 
-INVALID_FAB = 7  # Flower's code for a bundle that a site has not approved
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.02, 0.2  # seconds between two looks for replies
-
-
-def blob_array(blob: bytes) -> Array:
-    """Flower's array of raw bytes; Arrays are three times faster than bytes in a ConfigRecord."""
-    return Array("uint8", (len(blob),), "bytes", blob)
-
-
-def read_message(message: Message, key: bytes | None = None) -> list[Reply]:
-    """The site's replies to the first requests of a message, at least one; or why there are none: Flower's own error, an
-    answer that is no reply of ours, or one that the holder of the site's `key` (PEM) has not given to this message."""
-    if message.has_error():
-        error = message.error
-        if error.code == INVALID_FAB:
-            text = "the site does not run this coordinator's app: compare `nakt coordinator app` with policy.apps there"
-            return [Reply(False, {"reason": "app_not_approved", "message": text})]
-        return [unreachable(f"Flower error {error.code}: {(error.reason or 'no reason given').strip()[:300]}")]
-    try:
-        meta, data = message.content.config_records["meta"], message.content.array_records["blobs"]["all"].data
-        blobs = _cut(data, meta["bytes"])
-        if not isinstance(meta["json"], list) or len(meta["json"]) != len(blobs):
-            raise AnswerError("a reply for each blob was expected")
-        texts = [str(text) for text in meta["json"]]
-        answer = Answer(message.metadata.reply_to_message_id, texts, [len(blob) for blob in blobs], data)
-        if key and not is_answer_of(key, str(meta.get("signature")), answer):
-            return [Reply(False, {"reason": "not_from_site"})]
-        return [read_reply(text, blob) for text, blob in zip(texts, blobs, strict=True)]
-    except (KeyError, AnswerError) as error:
-        return [Reply(False, {"reason": "bad_reply", "message": f"not a reply of nakt-fed: {error}"})]
-
-
-def _cut(data: bytes, sizes: object) -> list[bytes]:
-    """The blobs of the replies, one behind the other. Raises AnswerError: no sizes that fit the bytes."""
-    known = isinstance(sizes, list) and sizes and all(type(size) is int and size >= 0 for size in sizes)
-    if not (isinstance(sizes, list) and known and sum(sizes) == len(data)):
-        raise AnswerError(f"sizes of replies that make {len(data)} bytes were expected")
-    ends = list(accumulate(sizes))
-    return [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
 
 def _to_ask(requests: list[Request], answered: list[tuple[Request, Reply]]) -> list[Request]:
@@ -77,10 +36,6 @@ def _progress(reply: Reply) -> str:
     """How far a training at a site is, in its own words: short and printable, whatever it says."""
     told = str(reply.meta.get("message", "")) if reply.meta.get("reason") == "training" else ""
     return "".join(letter for letter in told[:100] if letter.isprintable())
-
-
-def unreachable(message: str) -> Reply:
-    return Reply(False, {"reason": "unreachable", "message": message})
 
 
 def with_meta(extra: Mapping[str, Any]) -> Stamp:
@@ -199,8 +154,6 @@ class FlowerSites:
 
     def _push(self, site: str, node: int, requests: list[Request]) -> str:
         """The message's id; empty when Flower does not know the node any more."""
-        texts = [request_text(Request(each.kind, dict(self._stamp(site, each)))) for each in requests]
-        blobs = {str(place): blob_array(each.blob) for place, each in enumerate(requests) if each.blob}
-        content = RecordDict({"meta": ConfigRecord({"json": texts}), "blobs": ArrayRecord(blobs)})
-        ids = list(self._grid.push_messages([Message(content, node, "query", ttl=self._ttl)]))
+        stamped = [Request(each.kind, dict(self._stamp(site, each)), each.blob) for each in requests]
+        ids = list(self._grid.push_messages([query(node, stamped, self._ttl)]))
         return ids[0] if ids and ids[0] else ""

@@ -214,7 +214,7 @@ def test_a_fault_of_ours_says_so_and_how_to_go_on(place: Path, monkeypatch: pyte
     def fault(*_: object) -> None:
         raise AssertionError("never")
 
-    monkeypatch.setattr("nakt_fed.run.run_tests.all_dice", fault)
+    monkeypatch.setattr("nakt_fed.run_evaluation.run_tests.all_dice", fault)
     outcome = run(study_file(place))
     assert outcome.code == 1
     assert "Traceback" in outcome.err

@@ -248,7 +248,7 @@ def test_a_stopped_training_says_how_to_go_on(folders: Path, tmp_path: Path, mon
 
     arguments = ["train", folders / "few" / "images", folders / "few" / "masks", tmp_path / "out", "--width", "2"]
     with monkeypatch.context() as patch:
-        patch.setattr("nakt_fed.parts.fit", stopped)
+        patch.setattr("nakt_fed.parts.train.fit", stopped)
         outcome = nakt(*arguments, "--image-size", "32")
     assert outcome.code == 130
     assert outcome.err.strip() == "stopped; the same command goes on with the next epoch"

@@ -17,7 +17,8 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.cache import Cached
 from nakt_fed.site.relay import ask_service
 from nakt_fed.study_file import dump_study, load_study
-from server.grid import FlowerSites, read_message, with_meta
+from server.grid import FlowerSites, with_meta
+from server.messages import read_message
 from server.presence import Presence
 from sites.app import app
 from tests.nakt_fed.site.desk import Echo, served

@@ -13,7 +13,7 @@ import sites.app
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.relay import ask_service
 from nakt_fed.wire import KINDS, request_text
-from server.grid import read_message
+from server.messages import read_message
 from sites.app import app
 from tests.server.fake_grid import FakeGrid
 
