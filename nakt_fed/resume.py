@@ -1,14 +1,15 @@
 """What may change between two starts of a run, so that nothing that was already done is wrong or lost."""
 
 import fcntl
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nakt_fed.errors import RunError
-from nakt_fed.study import Study
-from nakt_fed.study_file import dump_study
+from nakt_fed.errors import RunError, StudyError
+from nakt_fed.study import FederatedStudy, Study
+from nakt_fed.study_file import dump_study, load_study
 
 ASKED = ("study", "site", "transferal", "test", "round.chunk_mb", "round.near")
 """What decides the sites' answers: never changes."""
@@ -33,6 +34,19 @@ def demand_run(folder: Path) -> None:
     """Raise RunError when no run was begun in this folder."""
     if not is_run(folder):
         raise RunError(f"{folder} is not the folder of a run; give the one that `nakt run` printed")
+
+
+def resume_command(folder: Path | str, federated: bool) -> str:
+    """What goes on with a run, for messages; KIT stands for the coordinator's kit."""
+    return f"nakt run --resume {shlex.quote(str(folder))}{' --federation KIT' if federated else ''}"
+
+
+def resume_command_of(folder: Path) -> str:
+    """The same of a run's folder, also where its study.toml cannot be read any more."""
+    try:
+        return resume_command(folder, isinstance(load_study(folder / "study.toml"), FederatedStudy))
+    except StudyError:
+        return resume_command(folder, False)
 
 
 def write_study(study: Study, folder: Path) -> None:

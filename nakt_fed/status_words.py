@@ -1,11 +1,11 @@
 """A run's status in plain words, the same on the terminal and on the page."""
 
-import shlex
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 from nakt_fed.cli.words import duration, size
+from nakt_fed.resume import resume_command
 from nakt_fed.status_data import Epoch, RunStatus, SiteStatus
 from nakt_fed.status_reasons import WAITS, in_words
 
@@ -60,8 +60,8 @@ def remedy(status: RunStatus, folder: str = "") -> str:
     """How to go on with a run that has ended too early; `folder`: as what the run folder is named, else by its name alone."""
     if status.state not in ("failed", "stopped"):
         return ""
-    federation = " --federation KIT" if status.federated else ""
-    return f"What was done is kept. When it is mended, go on with: nakt run --resume {shlex.quote(folder or status.run)}{federation}"
+    command = resume_command(folder or status.run, status.federated)
+    return f"What was done is kept. When it is mended, go on with: {command}"
 
 
 def seconds_left(status: RunStatus) -> float | None:

@@ -1,6 +1,5 @@
 """`nakt withdraw`: a site leaves a run, with all that was made of its masks."""
 
-import shlex
 from pathlib import Path
 
 import click
@@ -25,7 +24,9 @@ def withdraw(
     """
     _withdraw(folder.resolve(), site, yes)
     if only_delete:
-        click.echo(f"go on with: nakt run --resume {shlex.quote(str(folder))}")
+        from nakt_fed.resume import resume_command_of
+
+        click.echo(f"go on with: {resume_command_of(folder)}")
         return
     hand_over(folder.resolve(), None, simulation(engine, verbose) if federation is None else deployment(federation))
 

@@ -14,6 +14,7 @@ from nakt_fed.filtering import read_filter
 from nakt_fed.fusion import sharpen
 from nakt_fed.predict import soft_masks
 from nakt_fed.replay.stored import Masks, StoredRun
+from nakt_fed.resume import resume_command_of
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, train_student
 from nakt_fed.transferal import SharedSet
@@ -56,7 +57,7 @@ def students(
 
 def _rows(run: StoredRun, pictures: int) -> list[int]:
     if not (run.folder / "filter.csv").exists():
-        raise RunError(f"{run.folder} has no filter.csv yet; go on with `nakt run --resume`")
+        raise RunError(f"{run.folder} has no filter.csv yet; go on with `{resume_command_of(run.folder)}`")
     kept = [row for row, verdict in enumerate(read_filter(run.folder / "filter.csv")) if verdict.kept]
     return [kept[i] for i in np.linspace(0, len(kept) - 1, min(pictures, len(kept))).round().astype(int)]
 

@@ -1,7 +1,6 @@
 """What a run has stored, opened to be combined again: nothing outside its folder is looked at."""
 
 import json
-import shlex
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from nakt_fed.classes import ONE
 from nakt_fed.errors import RunError
 from nakt_fed.manifest import Manifest
 from nakt_fed.metrics import dice
-from nakt_fed.resume import demand_run
+from nakt_fed.resume import demand_run, resume_command_of
 from nakt_fed.study_file import load_study
 from nakt_fed.study_tables import FusionSpec
 from nakt_fed.transferal import SharedSet
@@ -48,7 +47,7 @@ class StoredRun:
         self.study = whole.of_class(label)
         if not (self.folder / "manifest.json").exists() or "round" not in self.transferal.masks.group.attrs:
             raise RunError(
-                f"the sites have not answered everything in {folder}; go on with `nakt run --resume {shlex.quote(str(folder))}`"
+                f"the sites have not answered everything in {folder}; go on with `{resume_command_of(folder)}`"
             )
         told: Any = self.transferal.masks.group.attrs["round"]
         self.cards: dict[str, dict[str, Any]] = told["cards"]
@@ -68,9 +67,7 @@ class StoredRun:
     def taught(self) -> int:
         """How many pictures the run's own student learned from: those that any of its classes kept. Raises RunError: it has none."""
         if not (self.folder / "results.json").exists():
-            raise RunError(
-                f"{self.folder} has no results.json yet; go on with `nakt run --resume {shlex.quote(str(self.folder))}`"
-            )
+            raise RunError(f"{self.folder} has no results.json yet; go on with `{resume_command_of(self.folder)}`")
         return int(json.loads((self.folder / "results.json").read_text(encoding="utf-8"))["transferal"]["kept"])
 
     @cached_property

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +15,7 @@ from nakt_fed.classes import ONE, class_folder, planes, title
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import Verdict, read_filter
 from nakt_fed.ledger import Ledger
+from nakt_fed.resume import resume_command_of
 from nakt_fed.store import open_group
 
 READS = 1
@@ -166,7 +166,7 @@ def folder_of(picture: str) -> str:
 
 def _why_unfinished(path: Path) -> str:
     if (path / "study.toml").exists():
-        return f"run {path} is not finished: it has no results.json yet; go on with `nakt run --resume {shlex.quote(str(path))}`"
+        return f"run {path} is not finished: it has no results.json yet; go on with `{resume_command_of(path)}`"
     return f"{path} is not a run: it has neither results.json nor study.toml; give the folder that `nakt run` printed"
 
 
@@ -180,7 +180,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         raise RunError(
             f"{path} is not valid JSON, so it was changed after the run; "
-            f"remove it and use `nakt run --resume {shlex.quote(str(path.parent))}`"
+            f"remove it and use `{resume_command_of(path.parent)}`"
         ) from None
 
 

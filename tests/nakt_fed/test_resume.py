@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from nakt_fed.errors import RunError
-from nakt_fed.resume import is_run, only_one, refuse_other_study, write_study
+from nakt_fed.resume import is_run, only_one, refuse_other_study, resume_command_of, write_study
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
 from tests.tiny import UNET, tiny_study, whole_study
@@ -118,3 +118,8 @@ def test_a_folder_is_a_run_once_a_run_was_begun_in_it(tmp_path: Path) -> None:
     write_study(tiny_study(tmp_path), tmp_path)
     assert not is_run(tmp_path), "a user's own folder with a study in it"
     assert is_run(touched(tmp_path, "events.jsonl"))
+
+
+def test_how_to_go_on_is_said_even_of_a_damaged_study(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("= damaged")
+    assert resume_command_of(tmp_path) == f"nakt run --resume {tmp_path}"

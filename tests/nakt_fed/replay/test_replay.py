@@ -22,6 +22,7 @@ from nakt_fed.replay.stored import StoredRun
 from nakt_fed.replay.sweep_file import Setting, Variant, load_sweep
 from nakt_fed.statistics.rows import block, read_rows
 from nakt_fed.store import open_group
+from nakt_fed.study_file import dump_study, load_federated
 from simulation.cells import Cell, Made, Task, with_needs
 from simulation.sweep import cells_of
 from tests.command import nakt
@@ -86,8 +87,19 @@ def test_an_unfinished_run_is_refused(run: Path, tmp_path: Path) -> None:
         StoredRun(tmp_path)
     shutil.copy(run / "study.toml", tmp_path)
     (tmp_path / "events.jsonl").touch()
-    with pytest.raises(RunError, match=r"sites have not answered everything in .*; go on with `nakt run"):
+    with pytest.raises(
+        RunError, match=r"sites have not answered everything in .*; go on with `nakt run --resume [^ ]*`"
+    ):
         StoredRun(tmp_path)
+
+
+def test_a_run_between_hospitals_goes_on_with_its_kit(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(dump_study(load_federated(run / "study.toml")))
+    (tmp_path / "events.jsonl").touch()
+    for command in (["fuse", tmp_path, "--weighting", "uniform"], ["report", tmp_path]):
+        outcome = nakt(*command)
+        assert outcome.code == 1
+        assert f"go on with `nakt run --resume {tmp_path} --federation KIT`" in outcome.err
 
 
 OWN = """
