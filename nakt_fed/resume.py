@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nakt_fed.errors import RunError, StudyError
+from nakt_fed.locks import locked
 from nakt_fed.study import FederatedStudy, Study
 from nakt_fed.study_file import dump_study, load_study
 
@@ -102,18 +103,6 @@ def _first_difference(left: Any, right: Any, where: str) -> str:
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold the run folder while working in it.
-
-    Raises:
-        RunError: another process works in it.
-    """
-    told = f"{folder} is being worked on by another process; wait for it or stop it"
-    with _locked(folder / ".lock", fcntl.LOCK_EX, told):
-        yield
-
-
-@contextmanager
 def answers_in_use(folder: Path) -> Iterator[None]:
     """Make something of the stored answers, beside others who do. No site can withdraw meanwhile: its masks would be in it.
 
@@ -121,7 +110,7 @@ def answers_in_use(folder: Path) -> Iterator[None]:
         RunError: no run, or a site is withdrawing.
     """
     demand_run(folder)
-    with _locked(folder / ANSWERS, fcntl.LOCK_SH, f"a site is withdrawing from {folder}; wait until it has"):
+    with locked(folder / ANSWERS, fcntl.LOCK_SH, f"a site is withdrawing from {folder}; wait until it has"):
         yield
 
 
@@ -129,15 +118,5 @@ def answers_in_use(folder: Path) -> Iterator[None]:
 def answers_alone(folder: Path) -> Iterator[None]:
     """Take answers away. Raises RunError: something is being made of them."""
     told = f"the answers in {folder} are in use by `nakt fuse`, `sweep` or `contributions`; wait for it or stop it"
-    with _locked(folder / ANSWERS, fcntl.LOCK_EX, told):
-        yield
-
-
-@contextmanager
-def _locked(path: Path, how: int, told: str) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, how | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(told) from None
+    with locked(folder / ANSWERS, fcntl.LOCK_EX, told):
         yield

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from nakt_fed.classes import ONE, name_of
 from nakt_fed.errors import RunError, StudyError
 from nakt_fed.events import EventLog
+from nakt_fed.locks import only_one
 from nakt_fed.offered import set_folder
-from nakt_fed.resume import ANSWERS, answers_alone, demand_run, only_one, write_study
+from nakt_fed.resume import ANSWERS, answers_alone, demand_run, write_study
 from nakt_fed.store import PseudoSet
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study

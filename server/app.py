@@ -12,7 +12,7 @@ import nakt_fed
 from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Sites
-from nakt_fed.resume import only_one
+from nakt_fed.locks import only_one
 from nakt_fed.signing import signer
 from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.study import Study

@@ -22,7 +22,7 @@ from nakt_fed.cli.words import any_letters, plain_error
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.flower_environment import direct, programs, quiet
 from nakt_fed.keep_alive import Kept, kept_alive
-from nakt_fed.resume import only_one
+from nakt_fed.locks import only_one
 
 from .flower import last_words, script
 from .kit import Kit, load_kit

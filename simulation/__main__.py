@@ -15,7 +15,7 @@ from nakt_fed.cli.results import print_results
 from nakt_fed.cli.words import any_letters, os_error, plain_error
 from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
-from nakt_fed.resume import only_one
+from nakt_fed.locks import only_one
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
+from nakt_fed.locks import only_one
 from nakt_fed.processes import guarded
-from nakt_fed.resume import only_one
 from server.child import failure
 from server.private_ray import environment, make_scratch
 

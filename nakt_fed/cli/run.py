@@ -114,7 +114,8 @@ def _new(study: "Study", runs: Path) -> Path:
 
 
 def _resumed(folder: Path, path: Path | None, federated: bool) -> Path:
-    from nakt_fed.resume import demand_run, only_one, refuse_other_study, write_study
+    from nakt_fed.locks import only_one
+    from nakt_fed.resume import demand_run, refuse_other_study, write_study
 
     folder = folder.resolve()
     demand_run(folder)

@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Any
 
 from nakt_fed.errors import RunError
+from nakt_fed.locks import in_line
 from nakt_fed.site.gate_state import StateFile
 
 FOLDER = "gate"
@@ -14,7 +15,7 @@ MOST_WAITING = 100
 
 
 class Approvals:
-    """Two files, each with one writer: the service notes who waits, the operator's command who may.
+    """Two files: the service notes who waits, operators' commands, one after the other, who may.
 
     Args:
         folder: the site's own (`site.folder` of the site file).
@@ -22,6 +23,7 @@ class Approvals:
 
     def __init__(self, folder: Path) -> None:
         self._approved = StateFile(folder / FOLDER / "approved.json")
+        self._turn = folder / FOLDER / ".approved.lock"
         self._waiting = StateFile(folder / FOLDER / "waiting.json")
         self._lock = Lock()
 
@@ -54,16 +56,18 @@ class Approvals:
         """
         if not run or not run.isprintable():
             raise RunError(f"{run!r} is no run's name; `nakt site approvals` lists the runs that have asked")
-        self._approved.write({**self._approved.read(), run: {"time": _now()}})
+        with in_line(self._turn):
+            self._approved.write({**self._approved.read(), run: {"time": _now()}})
         return self._waiting.read().get(run)
 
     def withdraw(self, run: str) -> None:
         """From the next request on the run is refused again. Raises RunError: it was not approved."""
-        approved = self._approved.read()
-        if run not in approved:
-            known = ", ".join(approved) or "none"
-            raise RunError(f"run {run!r} is not approved, so it cannot be withdrawn; approved: {known}")
-        self._approved.write({name: entry for name, entry in approved.items() if name != run})
+        with in_line(self._turn):
+            approved = self._approved.read()
+            if run not in approved:
+                known = ", ".join(approved) or "none"
+                raise RunError(f"run {run!r} is not approved, so it cannot be withdrawn; approved: {known}")
+            self._approved.write({name: entry for name, entry in approved.items() if name != run})
 
 
 def _now() -> str:

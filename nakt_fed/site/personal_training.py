@@ -19,8 +19,8 @@ from nakt_fed.checkpoint import is_saved, save_checkpoint
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.split import split
 from nakt_fed.errors import NaktError, RunError
+from nakt_fed.locks import only_one
 from nakt_fed.processes import end_guarded, start_guarded
-from nakt_fed.resume import only_one
 from nakt_fed.seeds import draw
 from nakt_fed.site.evaluation import student
 from nakt_fed.site.personal_order import PersonalOrder

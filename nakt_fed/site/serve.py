@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 
 from nakt_fed.errors import RunError
-from nakt_fed.resume import only_one
+from nakt_fed.locks import only_one
 from nakt_fed.site.cache import Cached, Handler
 from nakt_fed.site.connection import CONNECTIONS, Line
 from nakt_fed.site.desk import LIMIT, STUDENT_LIMIT, Desk, say

@@ -10,7 +10,7 @@ from nakt_fed.app_folder import app_folder
 from nakt_fed.errors import RunError
 from nakt_fed.flower_environment import direct, free_port, programs, quiet
 from nakt_fed.keep_alive import Kept, kept_alive
-from nakt_fed.resume import only_one
+from nakt_fed.locks import only_one
 from nakt_fed.site.serve import check_path, is_answered, make_private
 from nakt_fed.site.site_file import SiteFile
 

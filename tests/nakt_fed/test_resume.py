@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from nakt_fed.errors import RunError
-from nakt_fed.resume import is_run, only_one, refuse_other_study, resume_command_of, write_study
+from nakt_fed.locks import only_one
+from nakt_fed.resume import is_run, refuse_other_study, resume_command_of, write_study
 from nakt_fed.study import Study
 from nakt_fed.study_file import load_study
 from tests.tiny import UNET, tiny_study, whole_study

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from nakt_fed.cli.status_table import screen
 from nakt_fed.errors import RunError
-from nakt_fed.resume import only_one, write_study
+from nakt_fed.locks import only_one
+from nakt_fed.resume import write_study
 from nakt_fed.status import RunReader, newest_run, read_status
 from nakt_fed.status_data import RunStatus, SiteStatus
 from nakt_fed.status_files import Tail, is_held, plain

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 WORK = """
 import sys, time
 from pathlib import Path
-from nakt_fed.resume import only_one
+from nakt_fed.locks import only_one
 from server.stopped import obey_stop
 with only_one(Path(sys.argv[1])):
     obey_stop(Path(sys.argv[1]))

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -237,6 +239,37 @@ def test_a_withdrawn_run_is_refused_at_once(home: Path, coordinator: Coordinator
     refused(gate.handle(coordinator.ask(0, 4)), "not_approved")
     with pytest.raises(RunError, match="is not approved"):
         approvals.withdraw("unheard")
+
+
+OPERATOR = """
+import sys
+from pathlib import Path
+from nakt_fed.site.approvals import Approvals
+
+approvals, name = Approvals(Path(sys.argv[1])), sys.argv[2]
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(30):
+    approvals.approve(f"{name}-{number}")
+    if number % 3 == 0:
+        approvals.withdraw(f"{name}-{number}")
+"""
+
+
+def test_two_operators_at_the_same_moment_lose_nothing(tmp_path: Path) -> None:
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    names = ["ann", "bob"]
+    operators = [subprocess.Popen([sys.executable, "-c", OPERATOR, str(tmp_path), name], **pipes) for name in names]
+    for each in operators:
+        assert each.stdout.readline() == "ready\n"
+    for each in operators:
+        each.stdin.write("now\n")
+        each.stdin.flush()
+    for each in operators:
+        each.communicate(timeout=60)
+        assert each.returncode == 0
+    kept = {f"{name}-{number}" for name in names for number in range(30) if number % 3}
+    assert Approvals(tmp_path).approved().keys() == kept
 
 
 def test_only_accepted_manifests_are_answered(home: Path, coordinator: Coordinator) -> None:
