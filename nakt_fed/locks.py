@@ -34,7 +34,6 @@ def locked(path: Path, how: int, told: str) -> Iterator[None]:
 @contextmanager
 def in_line(path: Path) -> Iterator[None]:
     """Hold the lock file at `path` alone, once whoever holds it has let go: for what takes a moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

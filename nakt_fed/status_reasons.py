@@ -22,6 +22,7 @@ REASONS = {
     "stale_order": "its clock and the coordinator's differ, or an order was held up: check the clocks of both machines",
     "expired": "its policy's end date is past: the hospital has to set a later one",
     "too_many_pictures": "its policy allows fewer pictures in one set: ask for fewer, or the hospital raises pictures_per_set",
+    "approval_withdrawn": "the hospital has withdrawn its approval of this run: what was begun there is dropped",
     "training_failed": "fine-tuning the student failed there; its own errors.jsonl has the reason",
     "disk_full": "the site's disk is full",
     "no_answer": "its teacher service did not answer in time",

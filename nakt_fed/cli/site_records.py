@@ -14,16 +14,22 @@ WHERE = click.argument("where", metavar="SITE_FILE|RUN", type=click.Path(path_ty
 @click.command()
 @SITE_FILE
 @click.argument("run")
-@click.option("--withdraw", is_flag=True, help="Take the approval back: from its next request on the run is refused.")
+@click.option(
+    "--withdraw", is_flag=True, help="Take the approval back: the run is refused, and a fine-tuning for it is dropped."
+)
 def approve(site_file: Path, run: str, withdraw: bool) -> None:
     """Let this site answer RUN, as `nakt site approvals` names it. The service need not be restarted."""
     from nakt_fed.site.approvals import Approvals
+    from nakt_fed.site.personal_runs import PersonalRuns
     from nakt_fed.site.site_file import load_site
 
-    approvals = Approvals(load_site(site_file).site.folder)
+    folder = load_site(site_file).site.folder
+    approvals = Approvals(folder)
     if withdraw:
         approvals.withdraw(run)
         click.echo(f"run {run} is no longer approved")
+        if PersonalRuns(folder).drop():
+            click.echo("the fine-tuning of its student ends with the present epoch, and nothing of it is kept")
         return
     asked = approvals.approve(run)
     click.echo(f"run {run} is approved")

@@ -15,7 +15,7 @@ MOST_WAITING = 100
 
 
 class Approvals:
-    """Two files: the service notes who waits, operators' commands, one after the other, who may.
+    """Three files: the service notes who waits, operators' commands, one after the other, who may and who may no longer.
 
     Args:
         folder: the site's own (`site.folder` of the site file).
@@ -24,11 +24,16 @@ class Approvals:
     def __init__(self, folder: Path) -> None:
         self._approved = StateFile(folder / FOLDER / "approved.json")
         self._turn = folder / FOLDER / ".approved.lock"
+        self._withdrawn = StateFile(folder / FOLDER / "withdrawn.json")
         self._waiting = StateFile(folder / FOLDER / "waiting.json")
         self._lock = Lock()
 
     def is_approved(self, run: str) -> bool:
         return run in self._approved.read()
+
+    def is_withdrawn(self, run: str) -> bool:
+        """Whether it was approved and is no longer."""
+        return run in self._withdrawn.read()
 
     def wait(self, run: str, *, coordinator: str, pictures: int, picture_set: str) -> None:
         """Note that a run asks, at its first request; of very many runs the last ones are kept."""
@@ -56,18 +61,26 @@ class Approvals:
         """
         if not run or not run.isprintable():
             raise RunError(f"{run!r} is no run's name; `nakt site approvals` lists the runs that have asked")
+        self._turn.parent.mkdir(parents=True, exist_ok=True)
         with in_line(self._turn):
             self._approved.write({**self._approved.read(), run: {"time": _now()}})
+            self._withdrawn.write(_without(self._withdrawn.read(), run))
         return self._waiting.read().get(run)
 
     def withdraw(self, run: str) -> None:
         """From the next request on the run is refused again. Raises RunError: it was not approved."""
+        self._turn.parent.mkdir(parents=True, exist_ok=True)
         with in_line(self._turn):
             approved = self._approved.read()
             if run not in approved:
                 known = ", ".join(approved) or "none"
                 raise RunError(f"run {run!r} is not approved, so it cannot be withdrawn; approved: {known}")
-            self._approved.write({name: entry for name, entry in approved.items() if name != run})
+            self._approved.write(_without(approved, run))
+            self._withdrawn.write({**self._withdrawn.read(), run: {"time": _now()}})
+
+
+def _without(runs: dict[str, Any], run: str) -> dict[str, Any]:
+    return {name: entry for name, entry in runs.items() if name != run}
 
 
 def _now() -> str:

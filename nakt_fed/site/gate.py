@@ -14,6 +14,7 @@ from nakt_fed.site.cache import Handler
 from nakt_fed.site.gate_state import Offers
 from nakt_fed.site.orders import SAME, Refusal, failed, opened, read_offer
 from nakt_fed.site.personal_order import read_order, refuse_beyond
+from nakt_fed.site.personal_runs import PersonalRuns
 from nakt_fed.site.quota import Quota
 from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.site.site_file import SiteFile
@@ -45,6 +46,7 @@ class Gate:
         self.approvals, self.receipts = Approvals(self.folder), Receipts(self.folder / FILE)
         state = self.folder / FOLDER
         self.offers, self.quota = Offers(state), Quota(state, self.policy, lambda: self.now().date())
+        self.personal = PersonalRuns(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def handle(self, request: Request) -> Reply:
@@ -170,9 +172,13 @@ class Gate:
             raise Refusal("no_personalisation", "this site's policy does not let a student be fine-tuned here")
         order = read_order(request.meta)
         refuse_beyond(order.recipe, self.policy)
+        if self.approvals.is_withdrawn(about.run):
+            text = "the hospital's operator has withdrawn the approval of this run; nothing of the student was kept"
+            raise Refusal("approval_withdrawn", text)
         self._approved(about.run, 0, "personalisation")
         if request.blob:  # without one, nothing is begun that was not counted
             self.quota.training(order.key)
+        self.personal.note(order.key, about.run, new=bool(request.blob))
         reply = self.inner.handle(request)
         if reply.meta.get("n", self.policy.min_evaluated) < self.policy.min_evaluated:
             raise Refusal("too_few_images", "this site has too few annotated pictures to judge a student")

@@ -18,6 +18,7 @@ import numpy as np
 from nakt_fed.checkpoint import is_saved, load_checkpoint
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply
+from nakt_fed.locks import in_line
 from nakt_fed.predict import Teacher, probabilities
 from nakt_fed.site.evaluation import TOO_FEW, scores, student
 from nakt_fed.site.personal_list import FOLDER, NUMBERS
@@ -55,7 +56,8 @@ def personalised(job: Job, blob: bytes, data: PrivateData, teacher: Teacher, tra
         return Reply(False, {"reason": "send_student", "message": "this site does not have this student yet; send it"})
     if not is_saved(job.weights) and (words := train(job, data)):
         return Reply(False, {"reason": "training", "message": words})
-    return Reply(True, _measured(job, data, teacher))
+    with in_line(job.folder / ".lock"):  # the training's process may not quite have ended
+        return Reply(True, _measured(job, data, teacher))
 
 
 def place(folder: Path, key: str, data: PrivateData) -> Path:

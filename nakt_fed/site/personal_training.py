@@ -24,6 +24,7 @@ from nakt_fed.processes import end_guarded, start_guarded
 from nakt_fed.seeds import draw
 from nakt_fed.site.evaluation import student
 from nakt_fed.site.personal_order import PersonalOrder
+from nakt_fed.site.personal_runs import refuse_withdrawn
 from nakt_fed.site_data import PrivateData, private_data
 from nakt_fed.study_tables import SiteSpec
 from nakt_fed.train import fit
@@ -75,12 +76,20 @@ def train_here(job: Job, data: PrivateData, on_epoch: Callable[[EpochLog], None]
 
     Raises:
         DataError: fewer than two annotated pictures.
-        RunError: the loss is not finite, or another process works in the folder.
+        RunError: the loss is not finite, another process works in the folder, or the approval was withdrawn, which is seen
+            after every epoch.
     """
     torch.set_num_threads(job.threads)
     order, pictures, seed = job.order, learnable(data), draw(job.seed, job.site.name, "personalised")
     rest, held = split(pictures.ids, order.recipe.validation, seed)
+
+    def each(log: EpochLog) -> None:
+        refuse_withdrawn(job.folder)
+        if on_epoch:
+            on_epoch(log)
+
     with only_one(job.folder):
+        refuse_withdrawn(job.folder)
         model = student(job.received.read_bytes(), order.network)
         history = fit(
             model,
@@ -89,7 +98,7 @@ def train_here(job: Job, data: PrivateData, on_epoch: Callable[[EpochLog], None]
             folder=job.folder,
             seed=seed,
             validation=pictures.subset(held),
-            on_epoch=on_epoch,
+            on_epoch=each,
         )
         save_checkpoint(
             job.weights,
@@ -122,7 +131,7 @@ class Beside:
         self.end()
         if asked == job.folder and is_saved(job.weights):
             return ""
-        if asked == job.folder:
+        if asked == job.folder and (job.folder / LOG).exists():  # else it was withdrawn, and is wanted again
             raise RunError(f"fine-tuning the student failed, exit code {code}: {_last_words(job.folder / LOG)}")
         self.folder, self.guard = job.folder, _start(job)
         return _progress(job)

@@ -18,6 +18,7 @@ from nakt_fed.site.cache import Cached, Handler
 from nakt_fed.site.connection import CONNECTIONS, Line
 from nakt_fed.site.desk import LIMIT, STUDENT_LIMIT, Desk, say
 from nakt_fed.site.gate import Gate
+from nakt_fed.site.personal_runs import PersonalRuns
 from nakt_fed.site.site_file import SiteFile
 
 LONGEST_PATH = 107
@@ -39,6 +40,7 @@ def serve_site(file: SiteFile) -> None:
     with only_one(file.site.folder):
         for stop in STOPS:
             signal.signal(stop, lambda *_: sys.exit(0))
+        PersonalRuns(file.site.folder).drop(all_unfinished=not file.policy.personalise_student)
         answer(Desk(open_site(file), limit_of(file)), file.socket, f"site {file.site.name} answers")
 
 

@@ -18,18 +18,23 @@ from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.errors import StudyError
 from nakt_fed.exchange import Reply, Request
+from nakt_fed.locks import only_one
 from nakt_fed.processes import below
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.service import TeacherService
+from nakt_fed.site.approvals import Approvals
 from nakt_fed.site.desk import LIMIT, STUDENT_LIMIT
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.personal_list import listed
-from nakt_fed.site.personal_training import Beside, Trainer
+from nakt_fed.site.personal_runs import PersonalRuns
+from nakt_fed.site.personal_training import Beside, Trainer, train_here
 from nakt_fed.site.receipts import Receipts
 from nakt_fed.site.serve import limit_of
 from nakt_fed.site.words import policy_in_words
 from nakt_fed.teacher import fresh_network
-from tests.nakt_fed.site.hospital import SECRET, Coordinator, service_of, site_file, write_key, write_private
+from nakt_fed.training_state import EpochLog
+from tests.nakt_fed.site.desk import wait_for
+from tests.nakt_fed.site.hospital import RUN, SECRET, Coordinator, service_of, site_file, write_key, write_private
 from tests.tiny import SIZE
 
 COUNT, HELD_OUT = 24, 12
@@ -231,6 +236,10 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+def wait_for_epochs(folder: Path, count: int) -> None:
+    wait_for(lambda: (folder / "history.csv").exists() and len(rows(folder)) >= count, 180)
+
+
 @pytest.fixture
 def beside() -> Iterator[Beside]:
     trainer = Beside()
@@ -246,9 +255,8 @@ def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, t
     request = coordinator.personalise(weights(), UNET, recipe)
     assert outcome(carried_out(gate, home, recipe)) == "training"
     assert gate.handle(coordinator.hello()).ok
-    folder, end = folder_of(home), time.monotonic() + 180
-    while (not (folder / "history.csv").exists() or len(rows(folder)) < 3) and time.monotonic() < end:
-        time.sleep(0.02)
+    folder = folder_of(home)
+    wait_for_epochs(folder, 3)
     for pid in below(os.getpid()):
         if b"personal_training" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
@@ -279,6 +287,74 @@ def test_a_process_of_its_own_that_fails(home: Path, private: Path, beside: Besi
     assert failed.meta.keys() == {"reason", "reference"}
     assert failed.meta["reason"] == "training_failed"
     assert "the loss is nan" in (home / "state" / "errors.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_a_withdrawn_approval_ends_the_training_beside_the_service(home: Path, private: Path, beside: Beside) -> None:
+    recipe, approvals = {**RECIPE, "epochs": 200}, Approvals(home / "state")
+    gate, request = gate_of(home, private, beside, approval="by hand"), order(home, recipe)
+    approvals.approve(RUN)
+    assert outcome(carried_out(gate, home, recipe)) == "training"
+    folder, guard = folder_of(home), beside.guard
+    assert guard is not None
+    wait_for_epochs(folder, 1)
+    approvals.withdraw(RUN)
+    assert outcome(gate.handle(request)) == "approval_withdrawn"
+    assert guard.wait(60) == 1
+    assert list((home / "state" / "personalised").iterdir()) == []
+    approvals.approve(RUN)
+    assert outcome(carried_out(gate, home, recipe)) == "training", "approved again, it begins anew"
+
+
+def order(home: Path, recipe: dict[str, Any] = RECIPE, send: bool = False, run: str = RUN) -> Request:
+    return Coordinator(home, run=run).personalise(weights(), UNET, recipe, send)
+
+
+def test_a_withdrawn_approval_is_seen_after_the_next_epoch(home: Path, private: Path) -> None:
+    done, approvals = [], Approvals(home / "state")
+
+    def each(log: EpochLog) -> None:
+        done.append(log.epoch)
+        if log.epoch == 2:
+            approvals.withdraw(RUN)
+
+    gate = gate_of(home, private, lambda job, data: train_here(job, data, each), approval="by hand")
+    approvals.approve(RUN)
+    assert outcome(carried_out(gate, home, {**RECIPE, "epochs": 9})) == "training_failed"
+    assert done == [1, 2]
+    assert outcome(gate.handle(order(home, {**RECIPE, "epochs": 9}))) == "approval_withdrawn"
+    assert list((home / "state" / "personalised").iterdir()) == []
+
+
+def test_what_was_begun_stays_as_long_as_a_run_wants_it(home: Path, private: Path) -> None:
+    gate, approvals, kept = (
+        gate_of(home, private, approval="by hand"),
+        Approvals(home / "state"),
+        PersonalRuns(home / "state"),
+    )
+    for run in (RUN, "another"):
+        approvals.approve(run)
+    assert gate.handle(order(home, send=True)).ok
+    gate.inner.trainer = lambda job, data: "it goes on"  # type: ignore[attr-defined]
+    assert outcome(gate.handle(order(home, run="another"))) == "training"
+    approvals.withdraw(RUN)
+    assert kept.drop() == 0
+    assert folder_of(home).exists(), "the other run wants it"
+    approvals.withdraw("another")
+    with only_one(folder_of(home)):
+        assert kept.drop() == 1, "it is being trained"
+    assert kept.drop() == 0
+    assert list((home / "state" / "personalised").iterdir()) == []
+
+
+def test_a_site_that_allows_it_no_more_keeps_what_is_finished_only(home: Path, private: Path) -> None:
+    assert carried_out(gate_of(home, private), home).ok
+    finished = folder_of(home)
+    assert gate_of(home, private, personalisations_per_day=2).handle(order(home, {**RECIPE, "epochs": 3}, send=True)).ok
+    PersonalRuns(home / "state").drop()
+    assert len(list(finished.parent.iterdir())) == 2
+    PersonalRuns(home / "state").drop(all_unfinished=True)
+    assert list(finished.parent.iterdir()) == [finished]
 
 
 def test_the_site_file_asks_for_a_test_share(home: Path, private: Path) -> None:
