@@ -1,9 +1,10 @@
 """Algorithm 2 at a site: a student is fine-tuned on private pictures, in this process or in one of its own.
 
 In a deployment it is one of its own, so that the teacher answers meanwhile; whichever is killed, the training goes on from
-its last epoch when it is asked for again.
+its last epoch when it is asked for again; likewise where the disk was full.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from nakt_fed.checkpoint import is_saved, save_checkpoint
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.split import split
-from nakt_fed.errors import NaktError, RunError
+from nakt_fed.errors import NaktError, RunError, is_disk_full
 from nakt_fed.locks import only_one
 from nakt_fed.processes import end_guarded, start_guarded
 from nakt_fed.seeds import draw
@@ -32,6 +33,7 @@ from nakt_fed.training_state import EpochLog
 
 LOG = "training.log"
 NICE = 5  # the teacher's answers come first
+DISK_FULL = 75  # exit code of the process of its own
 
 
 class Job(BaseModel):
@@ -123,7 +125,12 @@ class Beside:
         self.guard: subprocess.Popen[bytes] | None = None
 
     def __call__(self, job: Job, data: PrivateData) -> str:
-        """Start it, or look how far it is. Raises RunError: it failed; the next call starts it again."""
+        """Start it, or look how far it is.
+
+        Raises:
+            RunError: it failed; the next call starts it again.
+            OSError: the disk is full; the next call goes on from its last epoch.
+        """
         code = self.guard.poll() if self.guard else 0
         if self.guard and code is None:
             return _progress(job) if self.folder == job.folder else "another student is fine-tuned here first"
@@ -131,6 +138,10 @@ class Beside:
         self.end()
         if asked == job.folder and is_saved(job.weights):
             return ""
+        if asked == job.folder and code == DISK_FULL:
+            raise OSError(
+                errno.ENOSPC, "no room for what the fine-tuning keeps; free some, it goes on when it is asked again"
+            )
         if asked == job.folder and (job.folder / LOG).exists():  # else it was withdrawn, and is wanted again
             raise RunError(f"fine-tuning the student failed, exit code {code}: {_last_words(job.folder / LOG)}")
         self.folder, self.guard = job.folder, _start(job)
@@ -172,6 +183,10 @@ def main(path: Path) -> int:
     except NaktError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        return DISK_FULL
     return 0
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load, save
 
 from nakt_fed.checkpoint import load_checkpoint
@@ -33,6 +34,7 @@ from nakt_fed.site.serve import limit_of
 from nakt_fed.site.words import policy_in_words
 from nakt_fed.teacher import fresh_network
 from nakt_fed.training_state import EpochLog
+from tests.disk import small_disk
 from tests.nakt_fed.site.desk import wait_for
 from tests.nakt_fed.site.hospital import RUN, SECRET, Coordinator, service_of, site_file, write_key, write_private
 from tests.tiny import SIZE
@@ -304,6 +306,31 @@ def test_a_withdrawn_approval_ends_the_training_beside_the_service(home: Path, p
     assert list((home / "state" / "personalised").iterdir()) == []
     approvals.approve(RUN)
     assert outcome(carried_out(gate, home, recipe)) == "training", "approved again, it begins anew"
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_gone_on_with_when_there_is_room(home: Path, private: Path, beside: Beside) -> None:
+    """Only the students' own disk is full, a real one: the site's records lie on another."""
+    recipe = {**RECIPE, "epochs": 30}
+    with small_disk(home / "state" / "personalised", 8) as disk:
+        gate, request = gate_of(home, private, beside), order(home, recipe)
+        assert outcome(carried_out(gate, home, recipe)) == "training"
+        folder = beside.folder
+        assert folder is not None
+        wait_for_epochs(folder, 2)
+        disk.fill()
+        full, _ = wait_while(gate, request)
+        assert full.meta.keys() == {"reason", "reference"}
+        assert full.meta["reason"] == "disk_full"
+        begun = torch.load(folder / "last.pt", weights_only=True)["history"]
+        assert 1 <= len(begun) < 30
+        disk.free()
+        told, _ = wait_while(gate, request)
+        assert told.ok, told.meta
+        assert [float(row["loss"]) for row in rows(folder)[: len(begun)]] == [log["loss"] for log in begun], (
+            "trained again"
+        )
+        beside.end()
 
 
 def order(home: Path, recipe: dict[str, Any] = RECIPE, send: bool = False, run: str = RUN) -> Request:
