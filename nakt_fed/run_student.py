@@ -47,7 +47,7 @@ class RunStudent:
         out.mkdir(exist_ok=True)
         few = load_annotated(spec.images, spec.masks, size)
         place = self._for_workers("fine_tune/annotated.zarr")
-        annotated = PseudoSet(place, size, self.study.chunk(len(few)), few.ids)
+        annotated = PseudoSet(place, size, self.study.chunk(len(few)), few.ids, groups=few.groups)
         annotated.add(few.images, few.masks)
         annotated.close("annotated")
         self._made("student+fine_tune", place, out, spec.recipe(), self.folder / WEIGHTS)

@@ -8,7 +8,8 @@ import numpy as np
 
 from nakt_fed.data.folders import PictureSet, load_classes, load_pictures
 from nakt_fed.data.pictures import content_hash
-from nakt_fed.data.split import split
+from nakt_fed.data.split import split_pictures
+from nakt_fed.errors import DataError
 from nakt_fed.seeds import draw
 from nakt_fed.study_tables import SiteSpec
 
@@ -27,15 +28,21 @@ class PrivateData:
 
 
 def private_data(site: SiteSpec, size: int, seed: int) -> PrivateData:
-    """Read and split a site's folder: first `test_share` is held out, then the recipe's validation share of the rest.
+    """Read and split a site's folder: first `test_share` is held out, then the recipe's validation share of the rest. Where
+    the patients are known, each of them is on one side.
 
     Raises:
-        DataError: a picture or mask cannot be used.
+        DataError: a picture or mask cannot be used, or all are of one patient, of whom none can be held out.
     """
     pictures = _pictures(site, size)
-    rest, test = split(pictures.ids, site.test_share, draw(seed, site.name, "test"))
+    rest, test = split_pictures(pictures, site.test_share, draw(seed, site.name, "test"))
+    if site.test_share and pictures.groups and not test:
+        raise DataError(
+            f"site {site.name!r}: all pictures in {site.images} are of one patient, so none can be held out; "
+            "add pictures of others, or set test_share = 0"
+        )
     kept = pictures.subset(rest)
-    train, validation = split(kept.ids, site.teacher.validation, draw(seed, site.name, "validation"))
+    train, validation = split_pictures(kept, site.teacher.validation, draw(seed, site.name, "validation"))
     return PrivateData(kept.subset(train), kept.subset(validation), pictures.subset(test))
 
 

@@ -113,10 +113,17 @@ class PseudoSet:
 
     Args:
         known: (n, C) bool, where there are C > 1 classes: which planes of the masks, then (n, C, H, W), are to be learned from.
+        groups: n names of what must not be torn apart when some are held out for validation (patients).
     """
 
     def __init__(
-        self, path: Path | str, size: int, chunk: int, ids: Sequence[str], known: NDArray[np.bool_] | None = None
+        self,
+        path: Path | str,
+        size: int,
+        chunk: int,
+        ids: Sequence[str],
+        known: NDArray[np.bool_] | None = None,
+        groups: Sequence[str] | None = None,
     ) -> None:
         options = (
             {"auto_mkdir": True} if str(path).startswith("file://") else None
@@ -128,6 +135,8 @@ class PseudoSet:
         if known is not None:
             self.group.create_array("known", data=known)
         self.group.attrs["ids"] = list(ids)
+        if groups is not None:
+            self.group.attrs["groups"] = list(groups)
         self.written = 0
         self._waiting_images: list[NDArray[np.uint8]] = []
         self._waiting_masks: list[NDArray[np.uint8]] = []

@@ -1,6 +1,6 @@
 """What fits a student: a job that any process can do, and the way to do it in this one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from nakt_fed.calibrate import ONE_HALF, PICTURES, calibrate_classes
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.folders import PictureSet
-from nakt_fed.data.split import split
+from nakt_fed.data.split import split, split_groups
 from nakt_fed.events import EventLog
 from nakt_fed.progress import epoch_reporter
 from nakt_fed.recipe import NetworkSpec, Recipe
@@ -51,20 +51,27 @@ FitStudent = Callable[[StudentJob], None]
 
 
 def pseudo_sets(job: StudentJob) -> tuple[PictureSet, PictureSet]:
-    """The pseudo-annotated set (training, validation). The views of a picture that is held out are used for neither."""
+    """The pseudo-annotated set (training, validation). The views of a picture that is held out are used for neither; patients,
+    where they are known, are held out whole."""
     group = open_group(job.pseudo)
     ids: list[str] = list(group.attrs["ids"])  # type: ignore[arg-type]
     known = np.asarray(group["known"][:]) if "known" in group else None  # type: ignore[index]
     whole = PictureSet(ids, group["images"], group["masks"], known)
-    origins = list(dict.fromkeys(_origin(i) for i in ids))
-    _, held_out = split(origins, job.recipe.validation, draw(job.seed, "validation"))
-    aside = {origins[index] for index in held_out}
-    validation = [row for row, i in enumerate(ids) if i in aside]
-    training = [row for row, i in enumerate(ids) if _origin(i) not in aside]
+    groups: Any = group.attrs.get("groups")
+    seed = draw(job.seed, "validation")
+    apart = split_groups if groups else _by_origin
+    training, validation = apart(groups or ids, job.recipe.validation, seed)
     if whole.images.size + whole.masks.size <= IN_MEMORY:
         return whole.subset(training), whole.subset(validation)
     names, stacks = [ids[row] for row in training], (_Rows(whole.images, training), _Rows(whole.masks, training))
     return PictureSet(names, *stacks, None if known is None else known[training]), whole.subset(validation)
+
+
+def _by_origin(ids: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:
+    origins = list(dict.fromkeys(_origin(i) for i in ids))
+    aside = {origins[index] for index in split(origins, share, seed)[1]}
+    validation = [row for row, i in enumerate(ids) if i in aside]
+    return [row for row, i in enumerate(ids) if _origin(i) not in aside], validation
 
 
 def _origin(picture: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nakt_fed.data.groups import groups_of
 from nakt_fed.data.listing import labels, list_pictures, list_transferal, masks_of, stem_of
 from nakt_fed.data.pictures import Gray, read_gray, read_mask, resize_image, resize_mask
 from nakt_fed.errors import DataError
@@ -31,25 +32,29 @@ class PictureSet:
     images: (N, H, W) uint8, gray; numpy or zarr.
     masks: (N, H, W) uint8, 0 or 255, or (N, C, H, W) with a plane per class; numpy, zarr or None.
     known: (N, C) bool, which planes are to be learned from; None: all.
+    groups: N names of what must not be torn apart by a split (patients); None: every picture stands for itself.
     """
 
     ids: list[str]
     images: Any
     masks: Any = None
     known: NDArray[np.bool_] | None = None
+    groups: list[str] | None = None
 
     def __post_init__(self) -> None:
         assert len(self.ids) == self.images.shape[0]
         assert self.masks is None or (*self.masks.shape[:1], *self.masks.shape[-2:]) == self.images.shape
         assert self.known is None or self.known.shape == self.masks.shape[:2]
+        assert self.groups is None or len(self.groups) == len(self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def subset(self, indices: Sequence[int]) -> "PictureSet":
         """The pictures at `indices`, in that order, in memory."""
-        ids, stacks = [self.ids[i] for i in indices], (self.images, self.masks, self.known)
-        return PictureSet(ids, *(_take(stack, indices) for stack in stacks))
+        images, masks, known = (_take(stack, indices) for stack in (self.images, self.masks, self.known))
+        groups = None if self.groups is None else [self.groups[i] for i in indices]
+        return PictureSet([self.ids[i] for i in indices], images, masks, known, groups)
 
 
 def read_pictures(paths: Iterable[Path], size: int) -> Iterator[Gray]:
@@ -70,7 +75,8 @@ def load_pictures(folders: Iterable[Path], size: int) -> PictureSet:
 def load_annotated(images_dir: Path, masks_dir: Path, size: int) -> PictureSet:
     """All pictures of `images_dir` with their masks. The folders may be one and the same.
 
-    The masks of `x.png` are called `x`, `x_mask`, `x_mask_1`, ..., with any extension; several are united.
+    The masks of `x.png` are called `x`, `x_mask`, `x_mask_1`, ..., with any extension; several are united. Where
+    `nakt data import` made the folder and knows the patients, they are the pictures' `groups`.
 
     Raises:
         DataError: as `list_pictures`, `read_gray` and `read_mask`; or a picture has no mask or one of another size.
@@ -84,7 +90,8 @@ def load_annotated(images_dir: Path, masks_dir: Path, size: int) -> PictureSet:
         images[row] = resize_image(gray, size)
         truth[row] = resize_mask(united_mask(masks[path], path, gray.shape), size)
     [label] = labels([images_dir])
-    return PictureSet([f"{label}/{stem_of(path)}" for path in pictures], images, truth)
+    ids = [f"{label}/{stem_of(path)}" for path in pictures]
+    return PictureSet(ids, images, truth, groups=groups_of(pictures, ids))
 
 
 def load_classes(images_dir: Path, masks: Path | Mapping[str, Path], size: int) -> PictureSet:
@@ -94,7 +101,8 @@ def load_classes(images_dir: Path, masks: Path | Mapping[str, Path], size: int) 
     parts = [load_annotated(images_dir, masks[name], size) for name in sorted(masks)]
     if len(parts) == 1:
         return parts[0]
-    return PictureSet(parts[0].ids, parts[0].images, np.stack([part.masks for part in parts], axis=1))
+    masks_of_classes = np.stack([part.masks for part in parts], axis=1)
+    return PictureSet(parts[0].ids, parts[0].images, masks_of_classes, groups=parts[0].groups)
 
 
 def united_mask(masks: list[Path], picture: Path, shape: tuple[int, ...]) -> Gray:

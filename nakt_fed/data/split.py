@@ -1,8 +1,15 @@
-"""Which pictures a site keeps back for validation or test: decided by seed and id alone."""
+"""Which pictures a site keeps back for validation or test: decided by seed and id, or the patient's name, alone."""
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
+
+from nakt_fed.data.folders import PictureSet
+
+
+def split_pictures(pictures: PictureSet, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """As `split` by the pictures' ids; as `split_groups` where it is known which of them are of one patient."""
+    return split(pictures.ids, share, seed) if pictures.groups is None else split_groups(pictures.groups, share, seed)
 
 
 def split(ids: Sequence[str], share: float, seed: int) -> tuple[list[int], list[int]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.data.folders import load_annotated
-from nakt_fed.data.split import split
+from nakt_fed.data.split import split_pictures
 from nakt_fed.errors import StudyError
 from nakt_fed.inspect_study import refuse_useless, try_network
 from nakt_fed.recipe import NetworkSpec, Recipe
@@ -50,7 +50,7 @@ def train_network(
             f"network.classes is {network.classes}; a training on one folder of masks has 1 class, leave it out"
         )
     pictures = load_annotated(Path(images), Path(masks), image_size)
-    rest, held_out = split(pictures.ids, recipe.validation, draw(seed, "validation"))
+    rest, held_out = split_pictures(pictures, recipe.validation, draw(seed, "validation"))
     train, validation = pictures.subset(rest), pictures.subset(held_out)
     refuse_useless(train)
     try_network(fresh_network(network, seed), network, image_size, recipe)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nakt_fed.checkpoint import is_saved, save_checkpoint
 from nakt_fed.data.folders import PictureSet
-from nakt_fed.data.split import split
+from nakt_fed.data.split import split_pictures
 from nakt_fed.errors import NaktError, RunError, is_disk_full
 from nakt_fed.locks import only_one
 from nakt_fed.processes import end_guarded, start_guarded
@@ -70,7 +70,8 @@ def learnable(data: PrivateData) -> PictureSet:
     if not parts:
         return data.train.subset([])
     images, masks = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "masks"))
-    return PictureSet([name for part in parts for name in part.ids], images, masks)
+    ids, groups = ([name for part in parts for name in getattr(part, names) or []] for names in ("ids", "groups"))
+    return PictureSet(ids, images, masks, groups=groups or None)
 
 
 def train_here(job: Job, data: PrivateData, on_epoch: Callable[[EpochLog], None] | None = None) -> str:
@@ -83,7 +84,7 @@ def train_here(job: Job, data: PrivateData, on_epoch: Callable[[EpochLog], None]
     """
     torch.set_num_threads(job.threads)
     order, pictures, seed = job.order, learnable(data), draw(job.seed, job.site.name, "personalised")
-    rest, held = split(pictures.ids, order.recipe.validation, seed)
+    rest, held = split_pictures(pictures, order.recipe.validation, seed)
 
     def each(log: EpochLog) -> None:
         refuse_withdrawn(job.folder)
