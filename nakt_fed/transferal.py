@@ -151,6 +151,9 @@ def shared_test(
     Args:
         judged: the classes of the pictures' masks.
         asked: the classes that each site answers, where there are several.
+
+    Raises:
+        DataError: an earlier start has begun with other pictures.
     """
     size = pictures.images.shape[1]
     hashes = tuple(content_hash(image) for image in pictures.images)
@@ -163,4 +166,9 @@ def shared_test(
             create_stack(group, key, len(pictures), size, chunk)[:] = stack
         group.attrs["ids"] = list(pictures.ids)
         _save(manifest, folder)
+    elif Manifest.from_json((folder / "manifest.json").read_bytes()).sha256 != manifest.sha256:
+        raise DataError(
+            f"the pictures of test set {name!r} are not those that this run has begun with (changed, or held out by "
+            "another rule); bring them back, or start a new run"
+        )
     return SharedSet(f"test-{name}", manifest, folder, chunk, asked or {})

@@ -155,3 +155,11 @@ def test_a_test_set_keeps_its_truth_at_the_coordinator(folders: Path, tmp_path: 
     shared.masks.write("ann", 0, pictures.masks[:2])
     again = shared_test("outside", pictures, tmp_path / "outside", chunk=2)
     assert again.masks.missing("ann") == [1]
+
+
+def test_a_test_set_that_has_changed_since_is_refused(folders: Path, tmp_path: Path) -> None:
+    pictures = load_annotated(folders / "outside" / "images", folders / "outside" / "masks", 32)
+    shared_test("outside", pictures, tmp_path / "outside", chunk=2)
+    fewer = pictures.subset(range(1, len(pictures)))
+    with pytest.raises(DataError, match="test set 'outside' are not those that this run has begun with"):
+        shared_test("outside", fewer, tmp_path / "outside", chunk=2)
