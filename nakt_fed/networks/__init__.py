@@ -1,6 +1,5 @@
 """Segmentation networks by name: (B, 1, H, W) float -> (B, classes, H, W) logits (DESIGN §4)."""
 
-import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,7 @@ from nakt_fed.networks import smp
 from nakt_fed.networks.attunet import attunet
 from nakt_fed.networks.sdunet import MIN_WIDTH, sdunet
 from nakt_fed.networks.unet import UNet
+from nakt_fed.own_code import imported, told
 from nakt_fed.recipe import NetworkSpec
 from nakt_fed.suggest import suggestion
 
@@ -112,20 +112,16 @@ def _known_name(network: str) -> str:
 
 
 def _call_user_factory(network: str, arguments: dict[str, Any]) -> nn.Module:
-    module, _, attribute = network.partition(":")
     call = f"{network}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    factory = imported(network, "network")
     try:
-        factory = getattr(importlib.import_module(module), attribute)
         inspect.signature(factory).bind(**arguments)
-    except (ImportError, ValueError) as error:
-        remedy = "install its package, or put its folder on PYTHONPATH"
-        raise StudyError(f"network {network!r} cannot be imported ({error}); {remedy}") from error
-    except AttributeError as error:
-        remedy = "write 'module:factory' with a factory that the module defines"
-        raise StudyError(f"network {network!r}: {error}; {remedy}") from error
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise StudyError(f"{call} cannot be called ({error}); let the factory accept these arguments") from error
-    model = factory(**arguments)
+    try:
+        model = factory(**arguments)
+    except Exception as error:
+        raise StudyError(f"{call} failed: {told(error)}; mend it there") from error
     if not isinstance(model, nn.Module):
         raise StudyError(f"{call} made a {type(model).__name__}; let the factory return a torch.nn.Module")
     return model

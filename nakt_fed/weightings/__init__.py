@@ -3,10 +3,10 @@
 A name is one of BUILT_IN, or a user's own `module:function` (docs/research.md).
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
 from nakt_fed.errors import StudyError
+from nakt_fed.own_code import imported
 from nakt_fed.suggest import suggestion
 
 if TYPE_CHECKING:
@@ -59,14 +59,7 @@ def find(name: str) -> "Scheme":
     from nakt_fed.weightings.scheme import Scheme
 
     refuse_unknown(name)
-    module, _, attribute = name.rpartition(":")
-    try:
-        found = getattr(importlib.import_module(module or f"{__name__}.{BUILT_IN[name]}"), attribute)
-    except ImportError as error:
-        remedy = "install its package, or put its folder on PYTHONPATH"
-        raise StudyError(f"weighting {name!r} cannot be imported ({error}); {remedy}") from error
-    except AttributeError as error:
-        raise StudyError(f"weighting {name!r}: {error}; name a function that the module defines") from error
+    found = imported(name if is_own(name) else f"{__name__}.{BUILT_IN[name]}:{name}", "weighting")
     if not isinstance(found, Scheme):
         raise StudyError(f"weighting {name!r} is a {type(found).__name__}; decorate the function with @weighting(...)")
     return found

@@ -12,7 +12,7 @@ from nakt_fed.errors import StudyError
 from nakt_fed.fusion import fixed_point, fuse
 from nakt_fed.study_tables import FusionSpec
 from nakt_fed.weightings import find
-from nakt_fed.weightings.mean import refuse_missing, weighted_mean
+from nakt_fed.weightings.mean import numbers, weighted_mean
 from nakt_fed.weightings.scheme import Answers, Masks, Scheme, Stored, Sums, Whole
 
 Cards = Mapping[str, Mapping[str, Any]]
@@ -42,16 +42,16 @@ class Combiner:
             return None
         stored = self._stored() if self._stored and self.scheme.needs == "site_masks" else None
         whole = Whole(self.sites, self.statistic, stored, self.seed)
-        found = self.scheme(whole, **self.fusion.options)
-        refuse_missing(found, self.sites)
-        return fixed_point({site: float(found[site]) for site in self.sites})
+        return fixed_point(numbers(self.scheme(whole, **self.fusion.options), self.sites))
 
     @cached_property
     def told(self) -> Mapping[str, float]:
         """What a picture's answers come with: the declared statistic, or what the scheme's `first` finds in the run."""
         if self.scheme.first is None:
             return self.statistic
-        return self.scheme.first(Whole(self.sites, {}, self._stored() if self._stored else None, self.seed))
+        whole = Whole(self.sites, {}, self._stored() if self._stored else None, self.seed)
+        with self.scheme.own_faults():
+            return numbers(self.scheme.first(whole), self.sites)
 
     @cached_property
     def mark(self) -> str:
@@ -90,9 +90,10 @@ class Combiner:
 def _sums(scheme: Scheme, soft: Mapping[str, Masks]) -> Sums:
     assert scheme.part is not None
     total: tuple[Any, ...] | None = None
-    for masks in soft.values():
-        parts = scheme.part(masks)
-        total = parts if total is None else tuple(a + b for a, b in zip(total, parts, strict=True))
+    with scheme.own_faults():
+        for masks in soft.values():
+            parts = scheme.part(masks)
+            total = parts if total is None else tuple(a + b for a, b in zip(total, parts, strict=True))
     assert total is not None
     return Sums(total, len(soft))
 

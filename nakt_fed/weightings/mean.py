@@ -26,10 +26,11 @@ def weighted_mean(soft: Mapping[str, Masks], weights: Weights) -> Masks:
     """
     refuse_missing(weights, soft)
     shape = next(iter(soft.values())).shape
-    depth = max(np.ndim(weights[site]) for site in soft)
+    real = {site: _real(site, weights[site]) for site in soft}
+    depth = max(values.ndim for values in real.values())
     if depth == 0:
-        return fuse(soft, fixed_point({site: float(weights[site]) for site in soft}))
-    full = {site: _full(site, weights[site], shape[: 1 if depth == 1 else 3]) for site in soft}
+        return fuse(soft, fixed_point({site: float(value) for site, value in real.items()}))
+    full = {site: _full(site, real[site], shape[: 1 if depth == 1 else 3]) for site in soft}
     if depth == 1:
         rows = range(shape[0])
         return np.concatenate([_picture({s: m[i : i + 1] for s, m in soft.items()}, full, i) for i in rows])
@@ -38,13 +39,32 @@ def weighted_mean(soft: Mapping[str, Masks], weights: Weights) -> Masks:
 
 def refuse_missing(weights: Weights, sites: Iterable[str]) -> None:
     """Raise StudyError unless every site has a weight."""
+    if not isinstance(weights, Mapping):
+        raise StudyError(f"the weighting gave {type(weights).__name__}; return {{site: weight}} for every site")
     missing = [site for site in sites if site not in weights]
     if missing:
         raise StudyError(f"the weighting gave no weight for {missing}; return one for every site")
 
 
-def _full(site: str, weight: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    values = np.asarray(weight, dtype=np.float64)
+def numbers(weights: Any, sites: Iterable[str]) -> dict[str, float]:
+    """One number per site, in the order of `sites`. Raises StudyError: a site has none, or something else."""
+    sites = list(sites)
+    refuse_missing(weights, sites)
+    real = {site: _real(site, weights[site]) for site in sites}
+    for site, value in real.items():
+        if value.ndim:
+            raise StudyError(f"the weight of site {site!r} has shape {value.shape}; return one number for every site")
+    return {site: float(value) for site, value in real.items()}
+
+
+def _real(site: str, weight: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise StudyError(f"the weight of site {site!r} is {weight!r}; expected numbers of at least 0") from None
+
+
+def _full(site: str, values: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float64]:
     if values.shape not in {(), shape, shape[:1]}:
         raise StudyError(
             f"weights of site {site!r} have shape {values.shape}; give a number, {shape[:1]} one per picture, or one per pixel"

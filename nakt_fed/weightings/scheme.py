@@ -2,16 +2,18 @@
 
 import hashlib
 import inspect
-import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nakt_fed.errors import NaktError, StudyError
+from nakt_fed.own_code import told
+from nakt_fed.suggest import suggestion
 
 Masks = NDArray[np.uint8]
 """(n, H, W), probability × 255."""
@@ -75,13 +77,21 @@ class Scheme:
     first: Callable[[Whole], Mapping[str, float]] | None = None
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        try:
+        with self.own_faults():
             return self.function(*arguments, **options)
-        except Exception as error:
-            own = not self.function.__module__.startswith("nakt_fed.")
-            if own and not isinstance(error, NaktError):
-                raise StudyError(_told(self.function, error)) from error
+
+    @contextmanager
+    def own_faults(self) -> Iterator[None]:
+        """Around all that runs a user's own code: its faults become StudyError, with file and line."""
+        try:
+            yield
+        except NaktError:
             raise
+        except Exception as error:
+            if self.function.__module__.startswith("nakt_fed."):
+                raise
+            name = f"{self.function.__module__}:{self.function.__name__}"
+            raise StudyError(f"weighting {name!r} failed: {told(error)}; mend it there") from error
 
     @property
     def options(self) -> dict[str, Any]:
@@ -92,13 +102,6 @@ class Scheme:
     def code_sha256(self) -> str:
         """Of the file that defines it: after a change of the code nothing fused before is taken for its result."""
         return hashlib.sha256(Path(inspect.getsourcefile(self.function) or __file__).read_bytes()).hexdigest()
-
-
-def _told(function: Callable[..., Any], error: Exception) -> str:
-    """A fault in a user's own code, as its author needs it."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    what = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
-    return f"weighting '{function.__module__}:{function.__name__}' failed: {what}; mend it there"
 
 
 def weighting(
@@ -130,6 +133,11 @@ def weighting(
     Raises:
         StudyError: the declaration contradicts itself.
     """
+    for key, value, known in (("needs", needs, Needs), ("over", over, Over), ("statistic", statistic, Statistic)):
+        if value is not None and value not in get_args(known):
+            raise StudyError(
+                f"{key} = {value!r} is not known; {suggestion(str(value), get_args(known))} mend @weighting"
+            )
     if (needs == "sums" and over == "picture") != (part is not None):
         raise StudyError(
             'a weighting with needs = "sums" over pictures has a part, and no other has one; mend @weighting'

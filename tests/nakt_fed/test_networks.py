@@ -239,6 +239,8 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    return nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.Conv2d(width, classes, 1))\n"
         "def text(in_channels, classes):\n"
         "    return 'no network'\n"
+        "def raises(in_channels, classes):\n"
+        "    raise KeyError('depth')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     return name
@@ -253,9 +255,10 @@ def test_a_users_own_factory(own_module: str) -> None:
     ("attribute", "settings", "told"),
     [
         ("thin", {"encoder": "resnet18"}, r"thin\(.*encoder='resnet18'\) cannot be called .*'encoder'"),
+        ("raises", {}, r"failed: KeyError: 'depth' \(nakt_test_own_networks.py, line 7\); mend it there"),
         ("text", {}, "made a str; let the factory return"),
-        ("thick", {}, "no attribute 'thick'; write 'module:factory'"),
-        ("", {}, "write 'module:factory'"),
+        ("thick", {}, "no attribute 'thick'; write 'module:name'"),
+        ("", {}, "write 'module:name'"),
     ],
 )
 def test_a_factory_that_does_not_fit_is_refused(
@@ -265,9 +268,16 @@ def test_a_factory_that_does_not_fit_is_refused(
         build_network(NetworkSpec.model_validate({"network": f"{own_module}:{attribute}", **settings}))
 
 
+def test_a_module_that_fails_on_import_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nakt_test_broken.py").write_text("width = \n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(StudyError, match=r"SyntaxError: invalid syntax \(nakt_test_broken.py, line 1\); mend it there"):
+        build_network(NetworkSpec(network="nakt_test_broken:net"))
+
+
 @pytest.mark.parametrize("network", ["no_such_module_of_mine:net", ":net"])
 def test_a_module_that_is_not_there_is_refused(network: str) -> None:
-    with pytest.raises(StudyError, match=r"cannot be imported .*PYTHONPATH"):
+    with pytest.raises(StudyError, match=r"cannot be imported.*PYTHONPATH"):
         build_network(NetworkSpec(network=network))
 
 

@@ -157,6 +157,30 @@ def broken(x: Answers):
 def forgetful(run):
     return {"ann": 1.0}
 
+@weighting(needs="site_masks")
+def words(x: Answers):
+    return dict.fromkeys(x.masks, "much")
+
+@weighting(needs="site_masks")
+def ragged(x: Answers):
+    return dict.fromkeys(x.masks, [[1], [1, 2]])
+
+@weighting(needs="site_masks", over="run")
+def silent(run):
+    return None
+
+@weighting(needs="site_masks", over="run")
+def many(run):
+    return dict.fromkeys(run.sites, np.ones(3))
+
+@weighting(needs="sums", part=lambda masks: 1 / 0)
+def parts(x):
+    return x.parts[0]
+
+@weighting(needs="site_masks", first=lambda run: {"ann": 1})
+def half(x):
+    return x.statistic
+
 plain = len
 '''
 
@@ -192,11 +216,40 @@ def test_a_scheme_that_gives_something_else_is_told() -> None:
     [
         ("broken", r"'own_schemes:broken' failed: ZeroDivisionError: division by zero \(own_schemes.py, line 20\)"),
         ("forgetful", r"no weight for \['bob'\]; return one for every site"),
+        ("half", r"no weight for \['bob'\]; return one for every site"),
+        ("words", r"weight of site 'ann' is 'much'; expected numbers"),
+        ("ragged", r"weight of site 'ann' is \[\[1\], \[1, 2\]\]; expected numbers"),
+        ("silent", r"the weighting gave NoneType; return {site: weight} for every site"),
+        ("many", r"weight of site 'ann' has shape \(3,\); return one number for every site"),
+        ("parts", r"'own_schemes:parts' failed: ZeroDivisionError: division by zero \(own_schemes.py, line \d+\)"),
     ],
 )
 def test_a_fault_in_ones_own_scheme_is_told(name: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         combined(f"own_schemes:{name}", dict.fromkeys(("ann", "bob"), np.zeros(SHAPE, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("x = = 1", r"cannot be imported: SyntaxError: invalid syntax \(own_{}.py, line 1\); mend it there"),
+        ("\n1 / 0", r"cannot be imported: ZeroDivisionError: division by zero \(own_{}.py, line 2\); mend it there"),
+        (
+            "from nakt_fed.weightings.scheme import weighting\n@weighting\ndef f(x): ...",
+            r"cannot be imported: TypeError",
+        ),
+        ("import no_such_package", "No module named 'no_such_package'.*; install its package"),
+    ],
+    ids=["syntax", "error", "bare", "missing"],
+)
+def test_a_module_that_fails_on_import_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, code: str, message: str
+) -> None:
+    name = request.node.callspec.id
+    (tmp_path / f"own_{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(StudyError, match=message.replace("{}", name)):
+        find(f"own_{name}:f")
 
 
 def study(folders: Path, **fusion: Any) -> Study:
@@ -208,7 +261,8 @@ def study(folders: Path, **fusion: Any) -> Study:
     ("fusion", "message"),
     [
         ({"weighting": "nowhere:at_all"}, "cannot be imported .*PYTHONPATH"),
-        ({"weighting": "own_schemes:smaller"}, "name a function that the module defines"),
+        ({"weighting": ".own_schemes:larger"}, "write 'module:name'"),
+        ({"weighting": "own_schemes:smaller"}, "a name that the module defines"),
         ({"weighting": "own_schemes:plain"}, r"decorate the function with @weighting"),
         ({"weighting": "era", "options": {"temprature": 1.0}}, "options.temprature: .* did you mean 'temperature'?"),
         ({"weighting": "median", "options": {"trim": 0.1}}, "has no such option; known here: none"),
@@ -252,7 +306,14 @@ def test_who_is_never_in_doubt_is_refused_where_doubt_counts(name: str) -> None:
 
 @pytest.mark.parametrize(
     "declared",
-    [{"needs": "sums"}, {"needs": "site_masks", "part": len}, {"needs": "site_masks", "annotated": True}],
+    [
+        {"needs": "sums"},
+        {"needs": "site_masks", "part": len},
+        {"needs": "site_masks", "annotated": True},
+        {"needs": "masks"},
+        {"needs": "site_masks", "over": "pictures"},
+        {"needs": "site_masks", "statistic": "validation"},
+    ],
 )
 def test_a_declaration_that_contradicts_itself(declared: dict[str, Any]) -> None:
     with pytest.raises(StudyError, match="mend @weighting"):
