@@ -15,9 +15,9 @@ Name = Annotated[
 
 
 class Part(BaseModel):
-    """A table of the study file: unknown keys are refused, values never change after loading."""
+    """A table of the study file: unknown keys, NaN and infinity are refused, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkSpec(Part):

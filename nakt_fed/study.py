@@ -1,6 +1,7 @@
 """The study file: one TOML that describes a whole run (DESIGN §5), validated by pydantic, refused with the key and the remedy."""
 
 import math
+import unicodedata
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -171,6 +172,8 @@ def refuse_missing_weights(fusion: FusionSpec, sites: list[str]) -> None:
     """Raise StudyError when weights by hand are asked for, and not every site has one."""
     if fusion.weighting == "fixed" and set(fusion.weights) != set(sites):
         raise StudyError(f'fusion.weighting = "fixed" needs a weight for each of {sites}, got {sorted(fusion.weights)}')
+    if fusion.weighting == "fixed" and not any(fusion.weights.values()):
+        raise StudyError("fusion.weights are all zero; give at least one site a positive weight")
 
 
 def _refuse_not_at_sites(study: Study) -> None:
@@ -188,9 +191,16 @@ def _refuse_not_at_sites(study: Study) -> None:
 
 
 def _refuse_twins(what: str, names: list[str]) -> None:
+    seen: dict[str, str] = {}
     for name in names:
+        twin = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if names.count(name) > 1:
             raise ValueError(f"two {what}s are called {name!r}; give each its own name")
+        if twin != name:
+            raise ValueError(
+                f"the {what}s {twin!r} and {name!r} differ only in how they are written: where case does not count, their folders "
+                "would be one; give each its own name"
+            )
 
 
 def _refuse_reserved(names: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,10 +14,19 @@ from nakt_fed.classes import (
     written,
 )
 from nakt_fed.recipe import Name, NetworkSpec, Part, Recipe, Share
+from nakt_fed.toml_file import in_words
 from nakt_fed.weightings import refuse_unknown
 
-MaskFolders = Path | dict[Name, Path]
+MaskFolders = Annotated[
+    Path | dict[Name, Path],
+    in_words('write a folder, or a table of one folder per class, { lesion = "…" }; a class is named like a site'),
+]
 """A folder of masks, or where there are several classes one per class."""
+Option = Annotated[bool | int | float | str, in_words("an option is true, false, a finite number or a text")]
+Weight = Annotated[float, Field(ge=0)]
+Entropy = Annotated[float, Field(ge=0, le=8)]
+Pixels = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TeacherSpec(NetworkSpec, Recipe):
@@ -80,8 +89,8 @@ class FusionSpec(Part):
     """
 
     weighting: str = "uniform"
-    weights: dict[str, float] = Field(default_factory=dict)
-    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    weights: dict[str, Weight] = Field(default_factory=dict)
+    options: dict[str, Option] = Field(default_factory=dict)
     annotated: Name | None = None
 
     @field_validator("weighting")
@@ -95,8 +104,8 @@ class FilterSpec(Part):
     """α (at 384×384, scaled with the area), β in bits; fewer than `min_kept` pictures stop the run."""
 
     enabled: bool = True
-    min_target_pixels: int = Field(default=256, ge=0)
-    max_entropy: float = Field(default=2.5, ge=0, le=8)
+    min_target_pixels: Pixels = 256
+    max_entropy: Entropy = 2.5
     min_kept: int = Field(default=16, ge=1)
 
 
@@ -179,7 +188,7 @@ class StudySpec(Part):
     """Name, seed and the square size in pixels on which everything happens."""
 
     name: Name
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    seed: Seed = 0
     image_size: int = Field(default=384, ge=32, le=2048)
     preset: Literal["default", "paper"] = "default"
 

@@ -13,6 +13,8 @@ from nakt_fed.suggest import suggestion
 Model = TypeVar("Model", bound=BaseModel)
 LISTS = ("list_type", "tuple_type")
 """What pydantic calls the fault of being no list."""
+TABLES = ("model_type", "model_attributes_type", "dict_type")
+"""What it calls the fault of being no table."""
 
 
 def in_words(words: str) -> WrapValidator:
@@ -88,7 +90,8 @@ def _explain(model: type[BaseModel], item: Any) -> str:
         else f" (got {item['input']!r})"
     )
     remedy = "; write it in brackets, [...], also where there is only one" if item["type"] in LISTS else ""
-    return f"  {key or 'file'}: {item['msg'].removeprefix('Value error, ')}{came}{remedy}"
+    expected = "Input should be a table, { key = value, … }" if item["type"] in TABLES else item["msg"]
+    return f"  {key or 'file'}: {expected.removeprefix('Value error, ')}{came}{remedy}"
 
 
 def _suggestion(model: Any, location: tuple[Any, ...]) -> str:

@@ -3,11 +3,11 @@
 import numpy as np
 
 from nakt_fed.weightings.patterns import dice_with, patterns_of
-from nakt_fed.weightings.scheme import Answers, weighting
+from nakt_fed.weightings.scheme import Answers, AtLeastZero, weighting
 
 
 @weighting(needs="site_masks")
-def agreement(x: Answers, *, gamma: float = 1.0) -> dict[str, np.ndarray]:
+def agreement(x: Answers, *, gamma: AtLeastZero = 1.0) -> dict[str, np.ndarray]:
     """The mean Dice with each other site's mask, to the power of γ; the answers themselves stay soft. One site: its mask.
 
     The numerator of Williams' index of an observer's agreement with the others (Chalana and Kim, "A methodology for evaluation of

@@ -1,6 +1,9 @@
 """Does a study's way of combining go together with the rest of the study? Asked before anything starts."""
 
 import inspect
+from typing import Annotated, Any, NoReturn, get_origin
+
+from pydantic import TypeAdapter, ValidationError
 
 from nakt_fed.classes import ONE
 from nakt_fed.errors import StudyError
@@ -23,12 +26,14 @@ def refuse_combination(study: Study, arrives: Needs = "site_masks") -> None:
     """
     scheme, name = find(study.fusion.weighting), study.fusion.weighting
     refuse_options(scheme, study.fusion)
-    refuse_missing_weights(study.fusion, study.site_names)
+    _refuse_weights(study, scheme)
     if arrives == "sums" and scheme.needs == "site_masks":
         raise StudyError(
             f'fusion.weighting = "{name}" looks at every site\'s own masks, but only sums over the sites arrive; '
             'take one that works with sums, such as "uniform", "confidence" or "majority"'
         )
+    if study.fusion.annotated not in (None, *study.test_names):
+        _refuse_no_test_set(study, "fusion.annotated")
     if scheme.annotated:
         _refuse_annotated(study, name)
     if scheme.statistic == "validation_dice":
@@ -37,14 +42,30 @@ def refuse_combination(study: Study, arrives: Needs = "site_masks") -> None:
         refuse_binary(scheme, name, [site.name for site in study.site if site.teacher.binary])
 
 
-def _refuse_annotated(study: Study, name: str) -> None:
-    wanted, known = study.fusion.annotated, study.test_names
-    if wanted not in known:
-        came = f"got {wanted!r}" if wanted else "which is not set"
+def _refuse_weights(study: Study, scheme: Scheme) -> None:
+    """Weights by hand are for a scheme that asks for them: any other would pass them over."""
+    refuse_missing_weights(study.fusion, study.site_names)
+    if study.fusion.weights and scheme.statistic != "weights":
         raise StudyError(
-            f'fusion.weighting = "{name}" learns from annotated pictures: fusion.annotated has to name one of the test sets {known}, {came}; '
-            "give a small test set of its own ([[test]]), since what is measured on it has been seen"
+            f'fusion.weights are for fusion.weighting = "fixed", but it is "{study.fusion.weighting}"; remove one of the two'
         )
+    lacking = [site for site in study.site_names if site not in study.fusion.weights]
+    if scheme.statistic == "weights" and lacking:
+        raise StudyError(f'fusion.weighting = "{study.fusion.weighting}" needs fusion.weights of {lacking}; add them')
+
+
+def _refuse_no_test_set(study: Study, what: str) -> NoReturn:
+    came = f"got {study.fusion.annotated!r}" if study.fusion.annotated else "which is not set"
+    raise StudyError(
+        f"{what} has to name one of the test sets {study.test_names}, {came}; give a small test set of its own ([[test]]), "
+        "since what is measured on it has been seen"
+    )
+
+
+def _refuse_annotated(study: Study, name: str) -> None:
+    wanted = study.fusion.annotated
+    if not wanted:
+        _refuse_no_test_set(study, f'fusion.weighting = "{name}" learns from annotated pictures: fusion.annotated')
     sets: list[SiteSpec | TestSpec] = [*study.site, *study.test]
     judged = next((study.judged(each) for each in sets if each.name == wanted), ONE)
     lacking = sorted({*study.classes} - {*judged})
@@ -75,6 +96,7 @@ def refuse_options(scheme: Scheme, fusion: FusionSpec) -> None:
         default = known[key]
         if default is not inspect.Parameter.empty and not _fits(value, default):
             raise StudyError(f"fusion.options.{key} is {value!r}; expected a value like {default!r}")
+        _refuse_beyond(scheme, key, value)
     lacking = [key for key, value in known.items() if value is inspect.Parameter.empty and key not in fusion.options]
     if lacking:
         raise StudyError(
@@ -82,6 +104,19 @@ def refuse_options(scheme: Scheme, fusion: FusionSpec) -> None:
         )
 
 
+def _refuse_beyond(scheme: Scheme, key: str, value: Any) -> None:
+    """Raise StudyError for a value beyond the limits in the parameter's type, where that has any."""
+    kind: Any = inspect.get_annotations(scheme.function).get(key)
+    if get_origin(kind) is not Annotated:
+        return
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise StudyError(f"fusion.options.{key} is {value!r}: {error.errors()[0]['msg'].lower()}") from None
+
+
 def _fits(value: object, default: object) -> bool:
+    if default is None:
+        return True
     numbers = isinstance(default, float) and isinstance(value, int | float) and not isinstance(value, bool)
     return numbers or type(value) is type(default)

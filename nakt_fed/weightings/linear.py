@@ -1,7 +1,6 @@
 """One weight per site for the whole run, known before any mask: y = Σ w_i · T_i(x) (Algorithm 1, line 2)."""
 
-from nakt_fed.errors import StudyError
-from nakt_fed.weightings.scheme import Whole, weighting
+from nakt_fed.weightings.scheme import AtLeastZero, Whole, weighting
 
 
 @weighting(needs="sums", over="run")
@@ -17,16 +16,11 @@ def n_images(run: Whole) -> dict[str, float]:
 
 
 @weighting(needs="sums", over="run", statistic="validation_dice")
-def validation(run: Whole, *, gamma: float = 1.0) -> dict[str, float]:
+def validation(run: Whole, *, gamma: AtLeastZero = 1.0) -> dict[str, float]:
     """The teacher's Dice on the site's own validation pictures, to the power of γ.
 
     A vote in proportion to a classifier's accuracy: Kuncheva, "Combining Pattern Classifiers", 2nd ed., 2014 (weighted majority vote).
-
-    Raises:
-        StudyError: γ is negative.
     """
-    if gamma < 0:
-        raise StudyError(f"fusion.options.gamma is {gamma}; expected 0 (all alike) or more")
     return {site: dice**gamma for site, dice in run.statistic.items()}
 
 

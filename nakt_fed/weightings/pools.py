@@ -6,8 +6,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from nakt_fed.errors import StudyError
-from nakt_fed.weightings.scheme import Masks, Sums, weighting
+from nakt_fed.weightings.scheme import AboveZero, Masks, Sums, weighting
 from nakt_fed.weightings.tables import LOGITS, looked_up
 
 ONE = 2**20  # of a logit in fixed point: the largest is below 7, so that 256 sites fit into 32 bits
@@ -32,16 +31,11 @@ def geometric_mean(x: Sums) -> Masks:
 
 
 @weighting(needs="sums", soft=True, part=lambda masks: (masks.astype(np.uint16),))
-def era(x: Sums, *, temperature: float = 0.1) -> Masks:
+def era(x: Sums, *, temperature: AboveZero = 0.1) -> Masks:
     """Entropy reduction averaging: softmax of the mean probabilities over a temperature (DS-FL: Itahara et al., arXiv 2008.06180).
 
     For target and background it is sigmoid((2p − 1) / T). One site: its mask sharpened like this.
-
-    Raises:
-        StudyError: the temperature is not above 0.
     """
-    if not temperature > 0:
-        raise StudyError(f"fusion.options.temperature is {temperature}; expected a number above 0 (DS-FL takes 0.1)")
     return _sharper(x.sites, temperature)[x.parts[0]]
 
 

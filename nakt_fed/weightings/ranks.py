@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from nakt_fed.errors import StudyError
 from nakt_fed.weightings.scheme import Answers, Masks, weighting
 
 
@@ -37,16 +38,11 @@ def median(x: Answers) -> Masks:
 
 
 @weighting(needs="site_masks")
-def trimmed_mean(x: Answers, *, trim: float = 0.2) -> Masks:
+def trimmed_mean(x: Answers, *, trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.2) -> Masks:
     """The mean without the largest and the smallest share `trim` of the answers (arXiv 1803.01498, definition 2), rounded half up.
 
     At least one answer, or of an even number two, stays: then it is the median.
-
-    Raises:
-        StudyError: `trim` is not from 0 to below 0.5.
     """
-    if not 0 <= trim < 0.5:
-        raise StudyError(f"fusion.options.trim is {trim}; expected a share from 0 to below 0.5")
     rows = in_order(x.masks.values())
     cut = min(math.floor(trim * len(rows) + 1e-9), (len(rows) - 1) // 2)
     return _mean(rows[cut : len(rows) - cut])

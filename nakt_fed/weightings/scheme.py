@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.own_code import told
@@ -21,6 +22,10 @@ Weights = Mapping[str, Any]
 """Per site a number, (n,) one per picture, or (n, H, W) one per pixel; only their proportions count (`mean.weighted_mean`)."""
 Needs = Literal["sums", "site_masks"]
 Over = Literal["run", "picture"]
+AtLeastZero = Annotated[float, Field(ge=0)]
+AboveZero = Annotated[float, Field(gt=0)]
+Times = Annotated[int, Field(ge=1)]
+"""Limits of an option: they stand at the parameter, and are looked at before a run starts (`check.refuse_options`)."""
 Statistic = Literal["n_images", "validation_dice", "weights"]
 
 

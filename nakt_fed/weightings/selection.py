@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nakt_fed.weightings.patterns import Patterns, dice_with, patterns_of
-from nakt_fed.weightings.scheme import Answers, weighting
+from nakt_fed.weightings.scheme import Answers, AtLeastZero, Times, weighting
 
 Real = NDArray[np.float64]
 NEAR = 1e-9  # sums of weights and Dice that differ by less are equal
@@ -19,7 +19,7 @@ def _per_picture(x: Answers, weigh: Callable[[Patterns], Real]) -> dict[str, Rea
 
 
 @weighting(needs="site_masks")
-def simple(x: Answers, *, alpha: float = 1.0) -> dict[str, Real]:
+def simple(x: Answers, *, alpha: AtLeastZero = 1.0) -> dict[str, Real]:
     """Selective and iterative: sites whose Dice with the weighted vote is α deviations below the mean are dropped, picture by picture.
 
     After SIMPLE (Langerak et al., "Label fusion in atlas-based segmentation using a selective and iterative method for performance level
@@ -57,7 +57,7 @@ def _vote(x: Patterns, weights: Real) -> NDArray[np.bool_]:
 
 
 @weighting(needs="site_masks")
-def rasa(x: Answers, *, iterations: int = 10) -> dict[str, Real]:
+def rasa(x: Answers, *, iterations: Times = 10) -> dict[str, Real]:
     """Sites are weighted with ln(1 + 1 / (1 − IoU)) with the weighted vote, again and again, picture by picture.
 
     Reliability-aware aggregation (Li and Fukumoto, "A Dataset of Crowdsourced Word Sequences", AnnoNLP 2019, D19-5904) for masks, as in

@@ -1,12 +1,13 @@
 """Consensus focus by Shapley value: who makes the sites agree with confidence (after KD3A)."""
 
 import math
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from nakt_fed.errors import StudyError
-from nakt_fed.weightings.scheme import Masks, Whole, weighting
+from nakt_fed.weightings.scheme import Masks, Times, Whole, weighting
 from nakt_fed.weightings.tables import looked_up
 
 MOST_EXACT = 8
@@ -17,7 +18,7 @@ _SURE = np.maximum(_LEVEL, 255 - _LEVEL)
 
 
 @weighting(needs="site_masks", over="run")
-def shapley(run: Whole, *, gate: float = 0.8, orders: int = 64) -> dict[str, float]:
+def shapley(run: Whole, *, gate: Annotated[float, Field(ge=0.5, le=1)] = 0.8, orders: Times = 64) -> dict[str, float]:
     """Each site's Shapley value in the game of consensus quality; below 0 it counts nothing.
 
     Knowledge Vote and Consensus Focus of Feng et al., "KD3A: Unsupervised Multi-Source Decentralized Domain Adaptation via
@@ -30,12 +31,7 @@ def shapley(run: Whole, *, gate: float = 0.8, orders: int = 64) -> dict[str, flo
     Args:
         gate: the least confidence max(p, 1 − p) that votes.
         orders: how many random orders are drawn for more than 8 sites.
-
-    Raises:
-        StudyError: `gate` is not from 0.5 to 1.
     """
-    if not 0.5 <= gate <= 1:
-        raise StudyError(f"fusion.options.gate is {gate}; expected a confidence from 0.5 to 1")
     assert run.stored is not None
     game = Game(len(run.sites), gate)
     for chunk in run.stored.chunks():

@@ -4,14 +4,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nakt_fed.weightings.patterns import Patterns, patterns_of
-from nakt_fed.weightings.scheme import Answers, Masks, weighting
+from nakt_fed.weightings.scheme import Answers, Masks, Times, weighting
 
 Real = NDArray[np.float64]
 CHANGE = 1e-7  # of a sensitivity or specificity, below which the estimate stands: ITK's
 
 
 @weighting(needs="site_masks")
-def staple(x: Answers, *, iterations: int = 1000) -> Masks:
+def staple(x: Answers, *, iterations: Times = 1000) -> Masks:
     """The posterior of the hidden true mask, by EM on each picture's binary masks (q ≥ 128); one site: its mask at one half.
 
     The prior is the mean of all votes, and the posterior begins with the share of votes per pixel, as in ITK's

@@ -181,6 +181,14 @@ def parts(x):
 def half(x):
     return x.statistic
 
+@weighting(needs="sums", over="run", statistic="weights")
+def by_hand(run):
+    return run.statistic
+
+@weighting(needs="site_masks")
+def optional(x: Answers, *, limit=None):
+    return dict.fromkeys(x.masks, 1)
+
 plain = len
 '''
 
@@ -252,6 +260,11 @@ def test_a_module_that_fails_on_import_is_told(
         find(f"own_{name}:f")
 
 
+def by_hand(name: str) -> dict[str, Any]:
+    """What `fixed` needs, and no other takes."""
+    return {"weights": {"ann": 1, "bob": 1}} if name == "fixed" else {}
+
+
 def study(folders: Path, **fusion: Any) -> Study:
     return tiny_study(folders, fusion=fusion)
 
@@ -269,6 +282,14 @@ def study(folders: Path, **fusion: Any) -> Study:
         ({"weighting": "era", "options": {"temperature": "low"}}, "temperature is 'low'; expected a value like 0.1"),
         ({"weighting": "learned"}, r"has to name one of the test sets \['outside'\], which is not set"),
         ({"weighting": "learned", "annotated": "inside"}, r"one of the test sets \['outside'\], got 'inside'"),
+        ({"weighting": "uniform", "annotated": "inside"}, r"one of the test sets \['outside'\], got 'inside'"),
+        (
+            {"weighting": "uniform", "weights": {"ann": 1, "bob": 1}},
+            'fusion.weights are for .* "fixed", but it is "uni',
+        ),
+        ({"weighting": "fixed", "weights": {"ann": 0, "bob": 0}}, "fusion.weights are all zero"),
+        ({"weighting": "fixed", "weights": {"ann": float("inf"), "bob": 1}}, "fusion.weights.ann: .* finite number"),
+        ({"weighting": "own_schemes:by_hand", "weights": {"ann": 1}}, r"needs fusion.weights of \['bob'\]; add them"),
     ],
 )
 def test_impossible_combinations_are_refused_at_start(folders: Path, fusion: dict[str, Any], message: str) -> None:
@@ -276,11 +297,35 @@ def test_impossible_combinations_are_refused_at_start(folders: Path, fusion: dic
         refuse_combination(study(folders, **fusion))
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "value", "limit"),
+    [
+        ("era", "temperature", 0, "greater than 0"),
+        ("validation", "gamma", -1, "greater than or equal to 0"),
+        ("agreement", "gamma", -1.0, "greater than or equal to 0"),
+        ("simple", "alpha", -1, "greater than or equal to 0"),
+        ("rasa", "iterations", 0, "greater than or equal to 1"),
+        ("staple", "iterations", -4, "greater than or equal to 1"),
+        ("trimmed_mean", "trim", -0.5, "greater than or equal to 0"),
+        ("trimmed_mean", "trim", 0.5, "less than 0.5"),
+        ("shapley", "gate", 7, "less than or equal to 1"),
+        ("shapley", "orders", 0, "greater than or equal to 1"),
+    ],
+)
+def test_an_option_beyond_its_limits_is_refused_at_start(
+    folders: Path, name: str, key: str, value: float, limit: str
+) -> None:
+    with pytest.raises(StudyError, match=rf"fusion.options.{key} is {value}: input should be .*{limit}"):
+        refuse_combination(study(folders, weighting=name, options={key: value}))
+
+
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize(
     "fusion",
     [
-        *[{"weighting": name, "annotated": "outside", "weights": {"ann": 1, "bob": 1}} for name in BUILT_IN],
+        *[{"weighting": name, "annotated": "outside", **by_hand(name)} for name in BUILT_IN],
+        {"weighting": "own_schemes:by_hand", "weights": {"ann": 0.5, "bob": 1}},
+        {"weighting": "own_schemes:optional", "options": {"limit": 3}},
         {"weighting": "own_schemes:larger", "options": {"power": 2}},
     ],
 )
@@ -290,7 +335,7 @@ def test_possible_ones_are_not(folders: Path, fusion: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_what_works_with_sums_alone(folders: Path, name: str) -> None:
-    whole = study(folders, weighting=name, annotated="outside", weights={"ann": 1, "bob": 1})
+    whole = study(folders, weighting=name, annotated="outside", **by_hand(name))
     if name in SUMS:
         refuse_combination(whole, arrives="sums")
     else:
