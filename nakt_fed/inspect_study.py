@@ -75,17 +75,17 @@ def inspect_study(study: Study, federated: bool = False) -> StudySummary:
             "the study only names its sites, so it cannot be simulated; give each site images and a teacher, or run it "
             "between hospitals with `nakt run STUDY --federation KIT`"
         )
-    with _naming("student"):
+    with naming("student"):
         try_network(fresh_network(student.spec(), 0), student.spec(), size, student)
     faults: dict[str, str] = {}
     sites = [] if federated else [_site(site, study, faults) for site in study.site]
     if sites and len(sites) - len(faults) < study.min_sites:
         raise StudyError("\n".join(faults.values()))
-    with _naming("transferal"):
+    with naming("transferal"):
         originals, bytes_out = _transferal(study)
     answers = originals * (1 + study.transferal.views)
     tests = {site.name: site.test for site in sites if site.test} | _tests(study)
-    with _naming("fine_tune"):
+    with naming("fine_tune"):
         annotated = len(load_annotated(few.images, few.masks, size)) if few and few.images and few.masks else 0
     planes = max([len(classes) for classes in study.asked.values()], default=1)  # of the site that knows most
     back = round(answers * planes * size**2 * MASK_BITS_PER_PIXEL / 8)
@@ -93,7 +93,7 @@ def inspect_study(study: Study, federated: bool = False) -> StudySummary:
 
 
 @contextmanager
-def _naming(where: str) -> Iterator[None]:
+def naming(where: str) -> Iterator[None]:
     """Put in front of an error whose pictures or network it is about."""
     try:
         yield
@@ -104,7 +104,7 @@ def _naming(where: str) -> Iterator[None]:
 def _site(site: SiteSpec, study: Study, faults: dict[str, str]) -> SiteSummary:
     """A network that cannot answer goes to `faults`: whether the run can do without the site, `min_sites` says."""
     spec, path, size = site.teacher.spec(), site.teacher.checkpoint, study.study.image_size
-    with _naming(f"site {site.name!r}"):
+    with naming(f"site {site.name!r}"):
         resolve(spec)
         data = private_data(site, size, study.study.seed)
         if not path:
@@ -170,6 +170,6 @@ def _tests(study: Study) -> dict[str, int]:
     """Pictures of the coordinator's own test sets."""
     counts = {}
     for test in study.test:
-        with _naming(f"test set {test.name!r}"):
+        with naming(f"test set {test.name!r}"):
             counts[test.name] = len(load_classes(test.images, test.masks, study.study.image_size))
     return counts

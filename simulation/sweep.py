@@ -9,12 +9,15 @@ from pathlib import Path
 from nakt_fed.cli.guarded import guarded_work, stop_by_signal
 from nakt_fed.cli.words import any_letters, os_error, plain_error
 from nakt_fed.errors import NaktError
+from nakt_fed.inspect_study import naming, try_network
 from nakt_fed.replay.cells import fuse_what, row_what, work
 from nakt_fed.replay.pages import write_pages
 from nakt_fed.replay.rows import mean_table, row_of, write_rows
 from nakt_fed.replay.stored import StoredRun
-from nakt_fed.replay.sweep_file import Setting, Sweep, load_sweep, settings_of
+from nakt_fed.replay.sweep_file import Setting, Sweep, Variant, load_sweep, refuse_twins, settings_of
 from nakt_fed.resume import answers_in_use
+from nakt_fed.study import Study
+from nakt_fed.teacher import fresh_network
 from nakt_fed.weightings.check import refuse_combination
 
 from .cells import Cell, made, result_path, run_cells
@@ -52,13 +55,25 @@ def _swept(run: StoredRun, sweep: Sweep, name: str, again: list[str]) -> int:
 
 
 def cells_of(run: StoredRun, sweep: Sweep) -> Iterator[tuple[Cell, Setting]]:
-    """A cell per row, on the cell of its fused masks. Raises StudyError: a weighting or student that cannot be."""
-    for setting in settings_of(sweep, run.study):
+    """A cell per row, on the cell of its fused masks. Raises StudyError: a weighting or student that cannot be, or is there twice."""
+    settings = list(settings_of(sweep, run.study))
+    refuse_twins(settings)
+    for student in sweep.student:
+        _try_student(student, run.study)
+    for setting in settings:
         refuse_combination(run.study.model_copy(update={"fusion": setting.fusion}))
         where = {"run": str(run.folder)} | ({"class": run.label} if run.label else {})
         fused = Cell(f"pseudo masks {setting.told['weighting']}", fuse_what(run, setting.fusion), where=where)
         name = setting.name if setting.student.name == "none" else f"{setting.name} seed {setting.seed}"
         yield Cell(name, row_what(run, setting, sweep), needs={"fused": fused}, where=where), setting
+
+
+def _try_student(student: Variant, study: Study) -> None:
+    """Let its network answer a picture: better told now than after the other cells."""
+    if student.name != "none":
+        spec = student.spec(study)
+        with naming(f"student {student.name!r} of the sweep"):
+            try_network(fresh_network(spec.spec(), 0), spec.spec(), study.study.image_size, spec)
 
 
 def carry_out(run: StoredRun, cells: list[tuple[Cell, Setting]], sweep: Sweep, folder: Path) -> None:

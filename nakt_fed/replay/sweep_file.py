@@ -1,17 +1,17 @@
 """The sweep file: which weightings, filter thresholds, students and seeds are tried on a finished run."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from nakt_fed.errors import StudyError
 from nakt_fed.recipe import Name, Part
 from nakt_fed.study import Study
-from nakt_fed.study_tables import FilterSpec, FusionSpec, StudentSpec
+from nakt_fed.study_tables import Entropy, FilterSpec, FusionSpec, Pixels, Seed, StudentSpec
 from nakt_fed.toml_file import explain, parse, read_toml
 
 Kind = Literal["plain", "blend", "box"]
@@ -44,6 +44,12 @@ class Variant(Part):
             return {**own, "settings": {key: value for key, value in raw.items() if key not in cls.model_fields}}
         return raw
 
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.name == "none" and self.settings:
+            raise ValueError('"none" is no student, so it takes no settings; give the student another name')
+        return self
+
     def spec(self, study: Study) -> StudentSpec:
         """The study's student with this variant's settings. Raises StudyError: an unknown key or an impossible value."""
         try:
@@ -73,10 +79,10 @@ class Sweep(Part):
     """Every combination is a cell. What is not given is as in the run's study; pictures of `annotated` are measured nowhere."""
 
     weighting: list[Weighted] = Field(min_length=1)
-    max_entropy: list[float] = Field(default_factory=list)
-    min_target_pixels: list[int] = Field(default_factory=list)
+    max_entropy: list[Entropy] = Field(default_factory=list)
+    min_target_pixels: list[Pixels] = Field(default_factory=list)
     student: list[Variant] = Field(default_factory=lambda: [Variant(name="none")], min_length=1)
-    seeds: list[int] = Field(default_factory=list)
+    seeds: list[Seed] = Field(default_factory=list)
     annotated: Name | None = None
     equal_steps: bool = False
     threads: int = Field(default=1, ge=1)
@@ -123,6 +129,18 @@ def settings_of(sweep: Sweep, study: Study) -> Iterator[Setting]:
         name = " ".join(_words(weighted, spec, student, sweep))
         for seed in [study.study.seed] if student.name == "none" else sweep.seeds or [study.study.seed]:
             yield Setting(name, fusion, spec, student, seed)
+
+
+def refuse_twins(settings: Iterable[Setting]) -> None:
+    """Raise StudyError where two cells would have one name and seed: nobody could tell their rows apart."""
+    seen: set[tuple[str, int]] = set()
+    for setting in settings:
+        if (setting.name, setting.seed) in seen:
+            raise StudyError(
+                f"the sweep has cell {setting.name!r} with seed {setting.seed} twice; list each weighting, threshold and seed once, "
+                "and give each student a name of its own"
+            )
+        seen.add((setting.name, setting.seed))
 
 
 def _enabled(sweep: Sweep) -> dict[str, bool]:

@@ -73,6 +73,8 @@ def test_what_was_seen_is_not_measured(run: Path) -> None:
         (["--weighting", "fixed", "--weight", "ann=1"], "needs a weight for each of ['ann', 'bob'], got ['ann']"),
         (["--weighting", "era", "--option", "temperature"], "write KEY=VALUE"),
         (["--weighting", "uniform", "--name", "../x"], "one folder's name"),
+        (["--weighting", "uniform", "--weight", "ann=1"], 'fusion.weights are for fusion.weighting = "fixed"'),
+        (["--weighting", "uniform", "--annotated", "nowhere"], "has to name one of the test sets ['outside']"),
     ],
 )
 def test_mistakes_are_told_plainly(run: Path, arguments: list[str], message: str) -> None:
@@ -222,6 +224,18 @@ def test_a_change_of_ones_own_code_is_another_cell(run: Path, tmp_path: Path, mo
             "epoch: unknown key; did you mean 'epochs'?",
         ),
         ('weighting = ["learned"]', "fusion.annotated has to name"),
+        ('weighting = ["uniform"]\nannotated = "nowhere"', "fusion.annotated has to name one of the test sets"),
+        ('weighting = ["uniform"]\nmax_entropy = [-4.0]', "max_entropy[0]: Input should be greater than or equal to 0"),
+        ('weighting = ["uniform"]\nmin_target_pixels = [-4]', "min_target_pixels[0]: Input should be greater"),
+        ('weighting = ["uniform"]\nseeds = [-1]', "seeds[0]: Input should be greater than or equal to 0"),
+        ('weighting = ["uniform"]\nstudent = ["study"]\nseeds = [1, 1]', "'uniform' with seed 1 twice; list each"),
+        ('weighting = ["uniform"]\nstudent = [{ name = "x" }, { name = "x", epochs = 1 }]', "'uniform x' with seed"),
+        ('weighting = ["uniform"]\nstudent = [{ name = "none", epochs = 1 }]', '"none" is no student'),
+        (
+            'weighting = ["uniform"]\nstudent = [{ name = "x", network = "unett" }]',
+            "student 'x' of the sweep: unknown network 'unett'; did you mean",
+        ),
+        ("weighting = [3]", "weighting[0]: Input should be a table, { key = value, … } (got 3)"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_before_anything(run: Path, tmp_path: Path, text: str, message: str) -> None:
