@@ -5,7 +5,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from nakt_fed.errors import StudyError
+from nakt_fed.errors import NaktError, StudyError
 
 
 def imported(name: str, what: str) -> Any:
@@ -27,6 +27,8 @@ def imported(name: str, what: str) -> Any:
     except ImportError as error:
         remedy = "install its package, or put its folder on PYTHONPATH"
         raise StudyError(f"{what} {name!r} cannot be imported ({error}); {remedy}") from error
+    except NaktError as error:
+        raise StudyError(f"{what} {name!r} cannot be imported: {error}") from error
     except Exception as error:
         raise StudyError(f"{what} {name!r} cannot be imported: {told(error)}; mend it there") from error
     if not attribute or not hasattr(loaded, attribute):

@@ -18,7 +18,8 @@ def list_pictures(folder: Path) -> list[Path]:
     of other kinds are passed over.
 
     Raises:
-        DataError: the folder is missing, is a file or has no picture; or two pictures differ only in their extension.
+        DataError: the folder is missing, is a file or has no picture; two pictures differ only in their extension; a
+            picture is a link to nothing, or has a name that is not UTF-8.
     """
     files = picture_files(folder)
     stems = {stem_of(path) for path in files}
@@ -91,8 +92,20 @@ def picture_files(folder: Path) -> list[Path]:
         raise DataError(f"{folder} is a file; give the folder that holds the pictures") from None
     except PermissionError:
         raise DataError(f"folder {folder} may not be read; change its permissions") from None
-    visible = [path for path in entries if not path.name.startswith(".")]
-    return [path for path in visible if path.suffix.lower() in SUFFIXES and path.is_file()]
+    visible = [path for path in entries if not path.name.startswith(".") and path.suffix.lower() in SUFFIXES]
+    for path in visible:
+        _refuse_lost(path)
+    return [path for path in visible if path.is_file()]
+
+
+def _refuse_lost(path: Path) -> None:
+    """A picture that would be missing without a word, or whose name no manifest can hold."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"{path} is a link to a file that is not there; mend the link or remove it")
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"the name of {str(path)!r} is not UTF-8; rename the file") from None
 
 
 def stem_of(path: Path) -> str:

@@ -149,6 +149,7 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         ),
         (("site", 0, "masks"), 3, "site[0].masks: write a folder, or a table of one folder per class"),
         (("site", 0, "name"), "BOB", "the sites 'BOB' and 'bob' differ only in how they are written"),
+        (("student", "width"), 4096, "student.width: Input should be less than or equal to 512"),
         (("student", "ema"), 1, "student.ema: Input should be less than 1"),
         (("student", "augment"), "all", "student.augment: Input should be 'paper', 'flip' or 'none'"),
         (("student", "workers"), 0, "student.workers: Input should be greater than or equal to 1"),

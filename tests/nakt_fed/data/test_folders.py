@@ -1,3 +1,4 @@
+import os
 import unicodedata
 from pathlib import Path
 
@@ -42,6 +43,25 @@ def test_only_visible_pictures_are_listed_by_name(tmp_path):
         (tmp_path / name).write_text("no picture")
     (tmp_path / "folder.png").mkdir()
     assert [path.name for path in list_pictures(tmp_path)] == ["a.jpeg", "b.PNG", "c.tif", "d.bmp"]
+
+
+def test_a_link_to_nothing_is_refused_and_not_passed_over(tmp_path):
+    put(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "a.png")
+    assert len(list_pictures(tmp_path)) == 2
+    (tmp_path / "c.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(DataError, match=r"c.png is a link to a file that is not there; mend the link"):
+        list_pictures(tmp_path)
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path):
+    """As from an archive that was packed under Windows: the manifest, which is UTF-8, could not hold it."""
+    try:
+        put(tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/gr\xfcn.png"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(DataError, match=r"gr\\udcfcn.png' is not UTF-8; rename the file"):
+        list_pictures(tmp_path)
 
 
 def test_masks_beside_their_pictures_are_not_listed(tmp_path):
