@@ -84,6 +84,11 @@ def inspect_study(study: Study, federated: bool = False) -> StudySummary:
     with naming("transferal"):
         originals, bytes_out = _transferal(study)
     answers = originals * (1 + study.transferal.views)
+    if study.filter.enabled and study.filter.min_kept > answers:
+        raise StudyError(
+            f"filter.min_kept is {study.filter.min_kept}, but there are only {answers} transferal pictures ({originals}, and "
+            f"{study.transferal.views} views of each); lower it, or add pictures"
+        )
     tests = {site.name: site.test for site in sites if site.test} | _tests(study)
     with naming("fine_tune"):
         annotated = len(load_annotated(few.images, few.masks, size)) if few and few.images and few.masks else 0

@@ -204,5 +204,5 @@ def _refuse_twins(what: str, names: list[str]) -> None:
 
 
 def _refuse_reserved(names: list[str]) -> None:
-    for name in set(names) & {"ensemble", "student"}:
+    for name in (name for name in names if name.casefold() in {"ensemble", "student"}):
         raise ValueError(f"a site cannot be called {name!r}: the results use that name; rename the site")

@@ -58,9 +58,12 @@ def parse(model: type[Model], raw: dict[str, Any], base: Path, source: str) -> M
     except ValidationError as error:
         raise StudyError(f"{source} cannot be used:\n{explain(model, error)}") from None
     try:
-        return model.model_validate(_absolute(loaded.model_dump(), base))
+        absolute = _absolute(loaded.model_dump(), base)
     except RuntimeError as error:  # "~name/…" of a user that is not there
         raise StudyError(f"{source} has a path that cannot be found: {error} Write it without ~") from None
+    except ValueError as error:  # a NUL in a path
+        raise StudyError(f"{source} has a path that no folder can have: {error}; correct it") from None
+    return model.model_validate(absolute)
 
 
 def _absolute(value: Any, base: Path) -> Any:

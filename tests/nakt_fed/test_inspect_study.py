@@ -53,6 +53,14 @@ def test_dropped_duplicates_are_not_counted(folders: Path, tmp_path: Path) -> No
         inspect_study(tiny_study(place))
 
 
+def test_more_pictures_than_there_are_cannot_be_kept(folders: Path) -> None:
+    """Otherwise the run would say so after the teachers' training and all their answers."""
+    assert inspect_study(tiny_study(folders, filter={"min_kept": 21})).pictures == 21
+    assert inspect_study(tiny_study(folders, filter={"min_kept": 22, "enabled": False})).pictures == 21
+    with pytest.raises(StudyError, match=r"min_kept is 22, but there are only 21 .* \(7, and 2 views of each\); lower"):
+        inspect_study(tiny_study(folders, filter={"min_kept": 22}))
+
+
 def test_the_random_state_of_the_caller_does_not_matter(folders: Path) -> None:
     summaries = []
     for seed in (1, 2):

@@ -99,6 +99,8 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
             "student",
             "a site cannot be called 'student': the results use that name; rename the site",
         ),
+        (("site", 0, "images"), "a\0b", "has a path that no folder can have: embedded null byte; correct it"),
+        (("site", 0, "name"), "Ensemble", "a site cannot be called 'Ensemble'"),
         (("site", 0, "name"), "ensemble", "a site cannot be called 'ensemble'"),
         (
             ("site", 1, "teacher", "checkpoint"),
@@ -168,7 +170,7 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
 )
 def test_impossible_value_is_refused_with_its_key(place: Place, value: Any, message: str) -> None:
     told = refusal(put(place, value))
-    assert told.startswith("breast.toml cannot be used:\n")
+    assert told.startswith(("breast.toml cannot be used:\n", "breast.toml has a path"))
     assert message in told
 
 
