@@ -70,6 +70,8 @@ def _next(outcome: "Outcome", revoke: tuple[str, ...], root: Path) -> str:
     if revoke:
         keys = ", ".join(f"sites/{name}.pub" for name in revoke)
         return f"next: if the coordinator runs elsewhere, remove {keys} from its kit and copy federation.toml there"
+    if any(name.endswith("server.crt") for name in outcome.renewed):
+        return "next: copy coordinator/server.crt to the coordinator, and start it and its proxy again; the sites need nothing"
     if outcome.new:
         return f"next: give each its own folder below {root}, read its README.md, and keep authority where nobody else reads"
     return f"kits: {root}"

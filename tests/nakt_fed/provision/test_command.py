@@ -55,6 +55,7 @@ def test_an_old_certificate_asks_to_be_renewed(federation: Path) -> None:
     output = typed(federation, "--renew").output
     assert "brought up to date: coordinator/server.crt" in output
     assert "make a new one" not in output
+    assert "next: copy coordinator/server.crt to the coordinator, and start it and its proxy again" in output
 
 
 def test_adding_and_revoking_the_same_are_two_steps(federation: Path) -> None:
