@@ -91,9 +91,15 @@ def verify(where: Path, noted: str | None) -> None:
 @click.option("--last", default=20, show_default=True, type=click.IntRange(min=1), help="How many lines.")
 def show(where: Path, last: int) -> None:
     """The last receipts, one per line."""
+    from nakt_fed.errors import RunError
     from nakt_fed.site.receipts import Receipts
 
-    lines = deque(Receipts(_log(where)).lines(), maxlen=last)
+    log = _log(where)
+    lines = deque(Receipts(log).lines(), maxlen=last)
+    if not lines and log.exists() and log.stat().st_size:
+        raise RunError(
+            f"no line of {log} is a receipt as it was written; `nakt site receipts verify` says what is wrong"
+        )
     if not lines:
         click.echo("no receipts yet")
     for line in lines:

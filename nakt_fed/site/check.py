@@ -114,6 +114,10 @@ def _pictures(file: SiteFile, count: list[int]) -> str:
 def _disk(file: SiteFile) -> str:
     """A set's pictures are kept, packed; a byte per pixel is more than they ever need."""
     folder = _nearest(file.site.folder)
+    if not folder.is_dir():
+        raise RunError(
+            f"{folder} is a file, so {file.site.folder} cannot be the site's folder; name another in site.folder"
+        )
     free, needed = shutil.disk_usage(folder).free, file.policy.pictures_per_set * file.site.image_size**2
     told = f"{size(free)} free in {folder}"
     if free < needed:

@@ -147,7 +147,8 @@ def check_folder(folder: Path) -> None:
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
     if stat.S_IMODE(folder.stat().st_mode) & 0o007:
         raise RunError(
-            f"every user of this machine may enter {folder}, where the socket is to be; chmod o-rwx {folder}"
+            f"every user of this machine may enter {folder}, where the socket is to be; give it a folder of its own: [site] socket "
+            f"in the site file (or, if nothing else uses {folder}: chmod o-rwx)"
         )
 
 

@@ -4,12 +4,19 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from nakt_fed.classes import names_in, refuse_masks, refuse_outputs, with_outputs, written
 from nakt_fed.recipe import Name, Part, Share
 from nakt_fed.study_tables import MaskFolders, SiteSpec, StudySpec, TeacherSpec
 from nakt_fed.toml_file import in_words, parse, read_toml
+
+
+def _with_port(address: str) -> str:
+    if not 1 <= int(address.rpartition(":")[2]) <= 65535:
+        raise ValueError
+    return address
+
 
 Sha256 = Annotated[
     str,
@@ -18,9 +25,13 @@ Sha256 = Annotated[
 ]
 Address = Annotated[
     str,
-    StringConstraints(pattern=r"^[^\s:/]+:\d{1,5}$"),
-    in_words('an address is a name and a port, such as "coordinator.example.org:28000", without "https://"'),
+    StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$"),
+    AfterValidator(_with_port),
+    in_words(
+        'an address is a name and a port from 1 to 65535, such as "coordinator.example.org:28000", without "https://"'
+    ),
 ]
+Day = Annotated[date, in_words("a day is written 2027-12-31, year, month and day, without quotes or a time")]
 
 
 class SiteSection(Part):
@@ -81,7 +92,7 @@ class Policy(Part):
     personalise_batch_size: int = Field(default=16, ge=1)
     personalise_learning_rate: float = Field(default=0.01, gt=0)
     approval: Literal["automatic", "by hand"] = "by hand"
-    expires: date | None = None
+    expires: Day | None = None
 
 
 class SiteFile(Part):

@@ -44,6 +44,16 @@ def test_a_site_before_its_first_receipt_and_after(tmp_path: Path) -> None:
     assert nakt("site", "receipts", "verify", own).code == 1
 
 
+def test_a_damaged_log_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    site = write_site(tmp_path)
+    log = load_site(site).site.folder / FILE
+    log.parent.mkdir()
+    log.write_text('{"n": 1}\n')
+    done = nakt("site", "receipts", "show", site)
+    assert (done.code, done.out) == (1, "")
+    assert f"no line of {log} is a receipt as it was written; `nakt site receipts verify` says" in done.err
+
+
 def test_a_supernode_without_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would show Python's own words; a folder that is only missing is made."""
     monkeypatch.setattr("os.execv", lambda *words: None)

@@ -117,6 +117,22 @@ def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
     assert "lower policy.pictures_per_set" in findings(tmp_path)["disk"].text
 
 
+def test_a_file_where_the_sites_own_folder_should_be(tmp_path: Path) -> None:
+    write_site(tmp_path, site={"folder": "ca.crt"})
+    finding = findings(tmp_path)["disk"]
+    assert not finding.ok
+    assert finding.text.endswith("ca.crt cannot be the site's folder; name another in site.folder")
+
+
+def test_a_socket_in_a_folder_of_the_systems(tmp_path: Path) -> None:
+    """Whoever obeyed `chmod o-rwx /tmp` would lock everybody out."""
+    write_site(tmp_path, site={"socket": "/tmp/teacher.sock"})
+    finding = findings(tmp_path)["socket"]
+    assert not finding.ok
+    assert "give it a folder of its own: [site] socket" in finding.text
+    assert "chmod o-rwx /" not in finding.text
+
+
 def test_a_test_share_is_counted_and_judged_alone(tmp_path: Path) -> None:
     site = write_site(tmp_path, private={"test_share": 0.5}, policy={"personalise_student": True})
     found = list(check_site(load_site(site), offline=True))
@@ -243,6 +259,12 @@ def test_keys_of_another_kind_are_not_taken_for_the_coordinators(kit: Path) -> N
             "policy.apps[0]: a SHA-256 has 64 digits of 0 to 9 and a to f; `nakt coordinator",
         ),
         ({"coordinator": {"address": "https://a.b:1"}}, 'such as "coordinator.example.org:28000", without "https://"'),
+        (
+            {"coordinator": {"address": "a.b:99999"}},
+            "coordinator.address: an address is a name and a port from 1 to 65535",
+        ),
+        ({"coordinator": {"address": "a.b:0"}}, "a port from 1 to 65535"),
+        ({"policy": {"expires": "31.12.2027"}}, "policy.expires: a day is written 2027-12-31"),
         ({"site": {"name": "a b"}}, "site.name: a name has at most 64 letters"),
     ],
 )
