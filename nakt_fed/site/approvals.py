@@ -29,11 +29,11 @@ class Approvals:
         self._lock = Lock()
 
     def is_approved(self, run: str) -> bool:
-        return run in self._approved.read()
+        return run in self._approved.entries("time")
 
     def is_withdrawn(self, run: str) -> bool:
         """Whether it was approved and is no longer."""
-        return run in self._withdrawn.read()
+        return run in self._withdrawn.entries("time")
 
     def wait(self, run: str, *, coordinator: str, pictures: int, picture_set: str) -> None:
         """Note that a run asks, at its first request; of very many runs the last ones are kept."""
@@ -46,12 +46,16 @@ class Approvals:
 
     def waiting(self) -> dict[str, dict[str, Any]]:
         """{run: {"coordinator", "pictures", "set", "asked"}} of the runs that are not approved."""
-        approved = self._approved.read()
-        return {run: asked for run, asked in self._waiting.read().items() if run not in approved}
+        approved = self._approved.entries("time")
+        return {
+            run: asked
+            for run, asked in self._waiting.entries("coordinator", "pictures", "set", "asked").items()
+            if run not in approved
+        }
 
     def approved(self) -> dict[str, str]:
         """{run: when it was approved}."""
-        return {run: str(entry["time"]) for run, entry in self._approved.read().items()}
+        return {run: str(entry["time"]) for run, entry in self._approved.entries("time").items()}
 
     def approve(self, run: str) -> dict[str, Any] | None:
         """From the next request on the run is answered. Returns what it asked for; None when it did not ask yet.
@@ -63,20 +67,20 @@ class Approvals:
             raise RunError(f"{run!r} is no run's name; `nakt site approvals` lists the runs that have asked")
         self._turn.parent.mkdir(parents=True, exist_ok=True)
         with in_line(self._turn):
-            self._approved.write({**self._approved.read(), run: {"time": _now()}})
-            self._withdrawn.write(_without(self._withdrawn.read(), run))
+            self._approved.write({**self._approved.entries("time"), run: {"time": _now()}})
+            self._withdrawn.write(_without(self._withdrawn.entries("time"), run))
         return self._waiting.read().get(run)
 
     def withdraw(self, run: str) -> None:
         """From the next request on the run is refused again. Raises RunError: it was not approved."""
         self._turn.parent.mkdir(parents=True, exist_ok=True)
         with in_line(self._turn):
-            approved = self._approved.read()
+            approved = self._approved.entries("time")
             if run not in approved:
                 known = ", ".join(approved) or "none"
                 raise RunError(f"run {run!r} is not approved, so it cannot be withdrawn; approved: {known}")
             self._approved.write(_without(approved, run))
-            self._withdrawn.write({**self._withdrawn.read(), run: {"time": _now()}})
+            self._withdrawn.write({**self._withdrawn.entries("time"), run: {"time": _now()}})
 
 
 def _without(runs: dict[str, Any], run: str) -> dict[str, Any]:

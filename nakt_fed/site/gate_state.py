@@ -27,6 +27,15 @@ class StateFile:
             raise RunError(f"{self.path} is damaged: no JSON object; restore it from a backup, or remove it")
         return value
 
+    def entries(self, *keys: str) -> dict[str, dict[str, Any]]:
+        """The object, each value of which is a table with at least these keys. Raises RunError: another one, or as `read`."""
+        for name, entry in (found := self.read()).items():
+            if not (isinstance(entry, dict) and set(keys) <= set(entry)):
+                raise RunError(
+                    f"{self.path} is damaged: {name!r} is no table with {', '.join(keys)}; restore it from a backup, or remove it"
+                )
+        return found
+
     def write(self, value: dict[str, Any]) -> None:
         """Replace the content, also through a power cut."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

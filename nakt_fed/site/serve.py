@@ -168,7 +168,7 @@ def is_answered(path: Path) -> bool:
         probe.settimeout(2)
         try:
             probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
+        except (ConnectionRefusedError, FileNotFoundError, NotADirectoryError):
             return False
         except OSError:  # BlockingIOError: too many wait in line
             return True

@@ -19,6 +19,24 @@ def test_what_no_run_is_called_is_not_approved(tmp_path: Path, run: str) -> None
     assert nakt("site", "approvals", site).out == "0 runs waiting, 0 approved\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("approved", '{"run": "2026-11-23"}', "'run' is no table with time; restore"),
+        ("waiting", '{"run": {"set": "t"}}', "'run' is no table with coordinator, pictures, set, asked; restore"),
+        ("approved", "[1]", "no JSON object; restore"),
+    ],
+)
+def test_approvals_that_somebody_has_edited_are_told(tmp_path: Path, name: str, content: str, words: str) -> None:
+    site = write_site(tmp_path)
+    file = load_site(site).site.folder / "gate" / f"{name}.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    done = nakt("site", "approvals", site)
+    assert (done.code, done.out) == (1, "")
+    assert f"{file} is damaged: {words} it from a backup, or remove it" in done.err
+
+
 @pytest.mark.parametrize("what", ["verify", "show"])
 @pytest.mark.parametrize("side", ["site", "coordinator"])
 def test_a_folder_without_a_log_is_not_taken_for_one_without_receipts(tmp_path: Path, side: str, what: str) -> None:

@@ -333,6 +333,12 @@ def test_what_is_no_socket_stays(path: Path) -> None:
     assert path.read_text() == "mine"
 
 
+def test_nobody_listens_below_a_file(tmp_path: Path) -> None:
+    """`nakt site start` said that a service listens there already."""
+    (tmp_path / "file").touch()
+    assert not is_answered(tmp_path / "file" / "teacher.sock")
+
+
 def test_a_folder_that_everybody_may_enter(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)
