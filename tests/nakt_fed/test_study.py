@@ -1,7 +1,7 @@
 import copy
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tomli_w
@@ -12,6 +12,7 @@ from nakt_fed.errors import StudyError
 from nakt_fed.inspect_study import inspect_study
 from nakt_fed.study import FederatedStudy, Study
 from nakt_fed.study_file import checked_parts, dump_study, load_federated, load_study, parse_study
+from nakt_fed.study_tables import TeacherSpec
 
 BASE = Path("/studies")
 RAW: dict[str, Any] = {
@@ -172,6 +173,15 @@ def test_impossible_value_is_refused_with_its_key(place: Place, value: Any, mess
     told = refusal(put(place, value))
     assert told.startswith(("breast.toml cannot be used:\n", "breast.toml has a path"))
     assert message in told
+
+
+@pytest.mark.parametrize("table", Study.model_fields)
+def test_every_key_is_in_the_docs(table: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text(encoding="utf-8")
+    annotation = Study.model_fields[table].annotation
+    model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
+    keys = {*model.model_fields, *(TeacherSpec.model_fields if table == "site" else ())}
+    assert not [key for key in keys if f"`{key}`" not in page]
 
 
 def test_all_faults_are_told_at_once() -> None:
