@@ -24,7 +24,7 @@ class NetworkSpec(Part):
     """An architecture by name: one of the five, any other of segmentation_models_pytorch, or a user's `module:factory`."""
 
     network: str
-    width: int | None = Field(default=None, ge=2, le=512)
+    width: int | None = Field(default=None, ge=2)
     encoder: str | None = None
     classes: int = Field(default=1, ge=1, le=64)
 

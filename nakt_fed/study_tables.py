@@ -23,6 +23,8 @@ MaskFolders = Annotated[
 ]
 """A folder of masks, or where there are several classes one per class."""
 Option = Annotated[bool | int | float | str, in_words("an option is true, false, a finite number or a text")]
+Width = Annotated[int, Field(ge=2, le=512)]
+"""Of a network that is to be trained or kept here; more than the largest is a slip that takes a machine's memory."""
 Weight = Annotated[float, Field(ge=0)]
 Entropy = Annotated[float, Field(ge=0, le=8)]
 Pixels = Annotated[int, Field(ge=0)]
@@ -32,6 +34,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 class TeacherSpec(NetworkSpec, Recipe):
     """A site's network: trained on the site's private pictures, or loaded from a checkpoint."""
 
+    width: Width | None = None
     checkpoint: Path | None = None
     binary: bool = False
 
@@ -112,6 +115,7 @@ class FilterSpec(Part):
 class StudentSpec(NetworkSpec, Recipe):
     """The network that learns from all sites. `augment` defaults to "flip" with views (they are bent already), else to "paper"."""
 
+    width: Width | None = None
     workers: int = Field(default=1, ge=1)
     gpus_per_worker: float = Field(default=0, ge=0)
     storage: str | None = None
