@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from nakt_fed.data.imports.dicom_pixels import frames, grays
@@ -39,7 +38,7 @@ class Header:
 
 def fits(folder: Path) -> bool:
     """Whether there is a DICOM file among the first files below."""
-    return any(_is_dicom(path) for path in islice(all_files(folder), LOOKED_AT))
+    return any(_is_dicom(path, f"file {number}") for number, path in enumerate(all_files(folder)[:LOOKED_AT], 1))
 
 
 def find(root: Path, options: Options) -> Listing:
@@ -51,7 +50,9 @@ def find(root: Path, options: Options) -> Listing:
     for number, path in enumerate(all_files(root), 1):
         if apart and path.relative_to(root).parts[0] != "images":
             continue
-        header, why = _header(path, f"file {number}") if _is_dicom(path) else (None, "that are no DICOM")
+        header, why = (
+            _header(path, f"file {number}") if _is_dicom(path, f"file {number}") else (None, "that are no DICOM")
+        )
         headers += [header] if header else []
         left_out.update([why] if why else [])
     masks = _masks(root / "masks") if apart else {}
@@ -130,9 +131,9 @@ def _key(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_suffix("").as_posix()
 
 
-def _is_dicom(path: Path) -> bool:
+def _is_dicom(path: Path, place: str) -> bool:
     """The four letters behind the preamble."""
-    with path.open("rb") as file:
+    with anonymous(place, "a file"), path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +24,28 @@ def library(name: str, what: str) -> Any:
 
 
 def all_files(root: Path) -> list[Path]:
-    """Every visible file below a folder, in the order of `LC_ALL=C sort`: messages name a file by its place here."""
+    """Every visible file below a folder, in the order of `LC_ALL=C sort`: messages name a file by its place here.
+
+    Raises:
+        DataError: a folder may not be read, or a link leads nowhere; without their names, which may be patients'.
+    """
     found = []
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=_refuse_closed):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(folder, name) for name in names if not name.startswith(".")]
+    lost = sum(not os.path.isfile(path) for path in found)  # noqa: PTH113 - Path.is_file raises, with the name
+    if lost:
+        raise DataError(
+            f"{lost} of {len(found)} entries below the folder cannot be opened as files, such as links that lead nowhere; mend or "
+            "remove them (`find SRC ! -type d ! -xtype f` lists them)"
+        )
     return sorted(found, key=lambda path: os.fsencode(path.relative_to(root)))
+
+
+def _refuse_closed(error: OSError) -> NoReturn:
+    raise DataError(
+        f"a folder below may not be read ({error.strerror}); change its permissions (`find SRC ! -readable` lists them)"
+    ) from None
 
 
 def numbered(keys: Iterable[str], seed: int) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from nakt_fed.data.imports.manifest import DatasetManifest, read_manifest
+from nakt_fed.data.imports.private import _refuse_closed
 from nakt_fed.data.imports.run import import_set
 from nakt_fed.data.imports.source import Options
 from nakt_fed.errors import DataError
@@ -136,6 +137,34 @@ def test_nothing_of_the_patient_leaves_the_header(tmp_path: Path) -> None:
     assert len({entry.group for entry in manifest.pictures}) == 2
     assert [fault.source for fault in manifest.faults] == ["file 5"]
     assert "GE LOGIQ E9" in text
+
+
+@pytest.mark.parametrize("kind", ["dicom", "nifti"])
+def test_a_file_that_cannot_be_opened_is_not_named(tmp_path: Path, kind: str) -> None:
+    lost = tmp_path / "src" / SECRET / "lost.dcm"
+    lost.parent.mkdir(parents=True)
+    lost.symlink_to(tmp_path / SECRET / "gone.dcm")
+    done = nakt("data", "import", kind, tmp_path / "src", tmp_path / "out")
+    assert done.code == 1
+    assert "1 of 1 entries below the folder cannot be opened as files, such as links that lead nowhere" in done.err
+    assert SECRET not in done.err
+
+
+def test_a_folder_or_file_that_may_not_be_read_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / SECRET / "a.dcm", RAMP)
+    real = Path.open
+
+    def closed(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", closed)
+    with pytest.raises(DataError, match=r"^file 1 cannot be read as a file \(PermissionError\)") as told:
+        import_set("dicom", tmp_path, tmp_path.parent / "out")
+    assert SECRET not in str(told.value)
+    with pytest.raises(DataError, match=r"^a folder below may not be read \(Permission denied\); change"):
+        _refuse_closed(PermissionError(13, "Permission denied", str(path)))
 
 
 def test_dicom_masks_lie_beside_under_the_same_path(tmp_path: Path) -> None:
