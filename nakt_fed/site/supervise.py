@@ -11,6 +11,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.flower_environment import direct, free_port, programs, quiet
 from nakt_fed.keep_alive import Kept, kept_alive
 from nakt_fed.locks import only_one
+from nakt_fed.site.check_keys import check_authority, check_coordinator_key, check_site_key
 from nakt_fed.site.serve import check_path, is_answered, make_private
 from nakt_fed.site.site_file import SiteFile
 
@@ -48,11 +49,15 @@ def start_site(path: Path, file: SiteFile, say: Callable[[str], None]) -> None:
         say: takes one line per event.
 
     Raises:
-        RunError: this site or its teacher service is started already, or its socket's path cannot be used.
+        RunError, OSError: this site or its teacher service is started already, or its socket's path, its certificate or one of
+            its keys cannot be used; a SuperNode without them would be started for ever.
     """
     check_path(file.socket)
     if is_answered(file.socket):
         raise RunError(f"a teacher service listens on {file.socket} already; end it, `nakt site start` starts its own")
+    check_authority(file.coordinator.root_certificates)
+    check_site_key(file.coordinator.site_key)
+    check_coordinator_key(file.coordinator.public_key)
     make_private(file.site.folder)
     home = file.site.folder / "flower"
     (home / "work").mkdir(parents=True, exist_ok=True)

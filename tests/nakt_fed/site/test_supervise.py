@@ -16,6 +16,7 @@ from nakt_fed.site.relay import ask_service
 from nakt_fed.site.serve import is_answered
 from nakt_fed.site.site_file import SiteFile, load_site
 from nakt_fed.site.supervise import app_environment, start_site, supernode_command
+from tests.command import nakt
 from tests.nakt_fed.site.desk import Echo, served, wait_for
 from tests.nakt_fed.site.hospital import Coordinator
 from tests.nakt_fed.site.kit import write_site
@@ -163,6 +164,17 @@ def test_the_app_sees_nothing_of_the_users_environment_but_what_it_needs(tmp_pat
     assert seen["NO_PROXY"] == "a,127.0.0.1,localhost"
     assert seen["PATH"].endswith(":/bin")
     assert seen["FLWR_TELEMETRY_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize("name", ["site.key", "ca.crt", "coordinator.pub"])
+def test_a_site_that_lacks_a_file_of_its_kit_is_not_started(tmp_path: Path, name: str) -> None:
+    """Its SuperNode was started again every 70 s, and only its log said why."""
+    site = write_site(tmp_path)
+    (tmp_path / name).unlink()
+    done = nakt("site", "start", site)
+    assert (done.code, done.out) == (1, "")
+    assert str(tmp_path / name) in done.err
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_service_that_runs_already_is_not_joined(tmp_path: Path) -> None:
