@@ -1,15 +1,14 @@
 """Ways to use a finished run's answers better than the plain student does, each beside it with as many steps (docs/results.md).
 
-    python studies/beyond.py RUN OUT METHOD [METHOD ...]
-    nakt compare OUT/rows.jsonl --against views
+    python studies/beyond.py RUN OUT METHOD [METHOD ...]      # again with the RUN of another seed, into the same OUT
 
 A row per method and seed is added to OUT/rows.jsonl; what is there already is not made again. Only with RUN's stored
-answers, but for `flips`, which asks the run's teachers about mirrored pictures.
+answers, but for `flips`, which asks the run's teachers about mirrored pictures. Prints each method beside `views`, over all seeds in OUT.
 """
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,14 @@ from nakt_fed import train
 from nakt_fed.checkpoint import is_saved, load_checkpoint
 from nakt_fed.fusion import sharpen
 from nakt_fed.losses import dice_loss
-from nakt_fed.metrics import dice
+from nakt_fed.metrics import dice, paired_bootstrap
 from nakt_fed.predict import soft_masks
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.store import PseudoSet, open_group
 from nakt_fed.student import StudentJob, train_student
 
 VIEWS = 12
-"""Of each picture; every method but `plain` and `flips` has as many answers of the teachers."""
+"""Of each picture; every method but `plain`, `more_views` and `flips` has as many answers of the teachers."""
 PICTURES = 12_500
 """Shown to each student, about a third of what the study shows."""
 BLOCK = 64
@@ -83,6 +82,12 @@ def plain(kept: Kept, out: Path) -> None:
     """The paper's method: no views, the originals are augmented together with their masks."""
     rows = kept.rows(0, 0)
     fit_student(kept, rows, kept.masks(rows), out, augment="paper")
+
+
+def more_views(kept: Kept, out: Path) -> None:
+    """Twice the views: as many answers as `flips` has."""
+    rows = kept.rows(0, 2 * VIEWS)
+    fit_student(kept, rows, kept.masks(rows), out)
 
 
 def flips(kept: Kept, out: Path) -> None:
@@ -151,7 +156,7 @@ def relabel(kept: Kept, out: Path) -> None:
 
 
 METHODS: dict[str, Callable[[Kept, Path], None]] = {
-    method.__name__: method for method in (views, plain, flips, foreground, quotas, confidence, relabel)
+    method.__name__: method for method in (views, plain, more_views, flips, foreground, quotas, confidence, relabel)
 }
 
 
@@ -166,6 +171,19 @@ def measured(run: StoredRun, out: Path) -> dict[str, object]:
         found |= {f"{name}/{i}": float(v) for i, v in zip(shared.manifest.ids, values, strict=True)}
         agreement.append(float(dice(answer, ensemble).mean()))
     return {"per_image": found, "agreement": float(np.mean(agreement))}
+
+
+def compared(path: Path) -> Iterator[str]:
+    """Mean Dice and agreement of each method, and how far above `views` it is, with a bootstrap interval over pictures and seeds."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    usual = {row["seed"]: row["per_image"] for row in rows if row["cell"] == "views"}
+    for method in dict.fromkeys(row["cell"] for row in rows):
+        own = [row for row in rows if row["cell"] == method and row["seed"] in usual]
+        pairs = [(dice, usual[row["seed"]][i]) for row in own for i, dice in row["per_image"].items()]
+        told = [f"seed {row['seed']}: agreement {100 * row['agreement']:.1f}" for row in own]
+        found = paired_bootstrap(*np.transpose(pairs)) if pairs else None
+        gain = f"{100 * found.mean:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})" if found else "no views"
+        yield f"{method}: {gain}; {', '.join(told)}"
 
 
 def main() -> None:
