@@ -35,7 +35,7 @@ from nakt_fed.processes import below
 from nakt_fed.recipe import NetworkSpec
 from simulation.loopback import Loopback, bundle_sha256, wait_for
 
-from .common import Row, interleaved, show, times_faster
+from .common import KEEPS_NOTHING, Row, interleaved, show, times_faster
 from .memory import peak
 from .teacher import smooth
 
@@ -92,7 +92,7 @@ class Between(Loopback):
             "study": {"name": f"benchmark-{number}", "image_size": self.image_size},
             "site": [{"name": name} for name in self.names],
             "transferal": {"images": [place.name], "views": 0},
-            "filter": {"min_kept": 10**9},
+            "filter": KEEPS_NOTHING,
             "student": {"network": "unet", "width": 4},
             **tables,
         }

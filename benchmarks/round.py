@@ -32,7 +32,7 @@ from nakt_fed.study_file import load_study
 from nakt_fed.teacher import fresh_network
 from simulation.flower import run_flower
 
-from .common import RESNET, Row, interleaved, show, synthetic_study, times_faster, write_pictures
+from .common import KEEPS_NOTHING, RESNET, Row, interleaved, show, synthetic_study, times_faster, write_pictures
 
 GOAL = 0.85
 CHUNK = 32  # pictures of a chunk: an eighth of the set
@@ -40,7 +40,7 @@ TINY = NetworkSpec(network="unet", width=2)
 
 
 def prepare(folder: Path, spec: NetworkSpec, *, sites: int, pictures: int, size: int, cores: int) -> Path:
-    """A study whose teachers have random weights, and which ends after the round: no set is large enough for its filter."""
+    """A study whose teachers have random weights, and which ends after the round, because its filter keeps nothing."""
     for number in range(3):
         save_checkpoint(folder / f"teacher-{number}.safetensors", fresh_network(spec, number), spec)
     transferal = write_pictures(folder / "transferal", pictures, 64)
@@ -50,7 +50,7 @@ def prepare(folder: Path, spec: NetworkSpec, *, sites: int, pictures: int, size:
         pictures=transferal,
         image_size=size,
         network=spec.model_dump(exclude_none=True),
-        filter={"min_kept": 10**9},
+        filter=KEEPS_NOTHING,
         resources={"sites_at_once": cores, "site_threads": 1},
     )
     return folder / "study.toml"
