@@ -100,15 +100,8 @@ def _programs(kit: Kit, host: str, port: str, secret: Path, home: Path) -> list[
     }
     tls = ["--ssl-ca-certfile", "ca.crt", "--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"]
     superlink = [
-        *(
-            sys.executable,
-            "-m",
-            "server.superlink",
-            *_in(kit, tls),
-            "--enable-supernode-auth",
-            "--isolation",
-            "process",
-        ),
+        *(sys.executable, "-P", "-m", "server.superlink", *_in(kit, tls)),
+        *("--enable-supernode-auth", "--isolation", "process"),
         *("--disable-runtime-dependency-installation", "--database", str(kit.state / "superlink.db")),
         *("--host", host, "--port", port, "--superexec-auth-secret-file", str(secret)),
     ]
