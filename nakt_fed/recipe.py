@@ -9,8 +9,8 @@ from nakt_fed.toml_file import in_words
 Share = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[
     str,
-    Field(pattern=r"^[\w-][\w.-]*$", max_length=64),
-    in_words('a name has at most 64 letters, digits, "_", "-" and ".", no spaces, and does not begin with "."'),
+    Field(pattern=r"^\w[\w.-]*$", max_length=64),
+    in_words('a name has at most 64 letters, digits, "_", "-" and ".", no spaces, and does not begin with "." or "-"'),
 ]
 
 

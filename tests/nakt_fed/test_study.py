@@ -83,7 +83,8 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
     [
         (("study", "name"), "../breast", "study.name: a name has at most 64 letters, digits, "),
         (("study", "name"), "a" * 65, "study.name: a name has at most 64 letters, digits, "),
-        (("study", "name"), "Brust 2", "no spaces, and does not begin with \".\" (got 'Brust 2')"),
+        (("study", "name"), "Brust 2", 'no spaces, and does not begin with "." or "-" (got \'Brust 2\')'),
+        (("site", 0, "name"), "-x", 'does not begin with "." or "-" (got \'-x\')'),
         (("study", "seed"), -1, "study.seed: Input should be greater than or equal to 0 (got -1)"),
         (
             ("study", "image_size"),
