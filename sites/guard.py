@@ -12,7 +12,6 @@ It also works ahead (`nakt_fed/site/ahead.py`). Should Flower change there, it w
 
 import base64
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -20,10 +19,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import flwr.supernode.start_client_internal as supernode
@@ -38,15 +35,13 @@ from flwr.supernode.cli import flower_supernode
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Request
 from nakt_fed.signing import SITE_KEY
-from nakt_fed.site.ahead import Ahead
+from nakt_fed.site.ahead import Ahead, work_ahead
 from nakt_fed.site.relay import ask_service
 
 ENTITY = "fpk_this-site"
 WAIT, PATIENCE = 60.0, 120.0  # seconds for an answer of the service, and for the service to come back
 GIVEN = ("receive", "send", "get_run", "get_fab")
 """What the wrapped function gives, after the node's number."""
-AHEAD = {"_pull_and_store_message": "receive", "_push_messages": "send", "pull_objects": "object_ids"}
-"""Flower's functions that are wrapped to work ahead, each with an argument that it must have."""
 
 
 class Guard:
@@ -112,23 +107,6 @@ class Guard:
         return connected
 
 
-def work_ahead(module: Any) -> Ahead | None:
-    """Let Flower's SuperNode, which is this module, work ahead; None, and nothing is changed, where it is another Flower's."""
-    if any(word not in _arguments(getattr(module, name, None)) for name, word in AHEAD.items()):
-        say("this version of Flower works on one message after the other")
-        return None
-    ahead = Ahead()
-    module._pull_and_store_message = ahead.pull(module._pull_and_store_message)
-    module._push_messages = ahead.push(module._push_messages)
-    module.pull_objects = partial(module.pull_objects, initial_backoff=0.2, backoff_cap=2.0)
-    module.time = SimpleNamespace(sleep=ahead.sleep)
-    return ahead
-
-
-def _arguments(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters) if function else []
-
-
 def say(text: str) -> None:
     print(f"nakt: {text}", file=sys.stderr, flush=True)
 
@@ -141,10 +119,28 @@ def end_with_a_thread(about: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
+def remove_apps(home: Path) -> None:
+    """What an app has left in the SuperNode's folder under an approved one's name: Flower would run it as that one.
+
+    Raises:
+        SystemExit: it cannot be removed.
+    """
+    apps = home / "apps"
+    with suppress(OSError):
+        apps.unlink() if apps.is_symlink() or apps.is_file() else shutil.rmtree(apps)
+    if os.path.lexists(apps):
+        sys.exit(
+            f"error: {apps} cannot be removed, and may hold code that no one has approved; delete it as its owner or root"
+        )
+
+
 def main(service: str, *arguments: str) -> None:
     """Become the SuperNode. Its folder (FLWR_HOME) loses what an app has left there under an approved one's name."""
-    home, guard = Path(os.environ["FLWR_HOME"]), Guard(Path(service), work_ahead(supernode))
-    shutil.rmtree(home / "apps", ignore_errors=True)
+    os.umask(0o077)
+    if not (ahead := work_ahead(supernode)):
+        say("this version of Flower works on one message after the other")
+    home, guard = Path(os.environ["FLWR_HOME"]), Guard(Path(service), ahead)
+    remove_apps(home)
     if "--auth-supernode-private-key" in arguments:
         key = arguments[arguments.index("--auth-supernode-private-key") + 1]
         os.environ[SITE_KEY] = str(Path(key).resolve())  # the app signs its answers with it

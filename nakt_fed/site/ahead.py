@@ -1,16 +1,19 @@
 """A SuperNode that works ahead: it fetches messages, two at a time, while earlier ones are worked on and their replies sent.
 
 Flower 1.41 does one after the other, sleeps 3 s when there is nothing to fetch, and looks for a reply each 0.5 s; over a slow
-link that leaves it idle for most of the time. Nothing here knows Flower: `sites/guard.py` puts it around Flower's functions.
+link that leaves it idle for most of the time. `sites/guard.py` gives it the module of Flower's SuperNode; nothing of Flower is imported here.
 """
 
+import inspect
 import os
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from threading import Condition, Thread, local
+from types import SimpleNamespace
 from typing import Any
 
 DEPTH = 3
@@ -19,6 +22,10 @@ worked on."""
 EAGER = 30.0  # seconds after a message in which the next one is looked for often
 IDLE, OFTEN, SOON = 3.0, 0.4, 0.05
 """Flower's sleep when there is nothing to fetch; ours after a message; ours where it waits for a ClientApp."""
+
+
+WRAPPED = {"_pull_and_store_message": "receive", "_push_messages": "send", "pull_objects": "object_ids"}
+"""Flower's functions that are wrapped, each with an argument that it must have."""
 
 
 class Ahead:
@@ -122,3 +129,19 @@ class Ahead:
         with self.changed:
             self.open = [each for each in self.open if each != message]
             self.changed.notify_all()
+
+
+def work_ahead(module: Any) -> Ahead | None:
+    """Let Flower's SuperNode, which is this module, work ahead; None, and nothing is changed, where it is another Flower's."""
+    if any(word not in _arguments(getattr(module, name, None)) for name, word in WRAPPED.items()):
+        return None
+    ahead = Ahead()
+    module._pull_and_store_message = ahead.pull(module._pull_and_store_message)
+    module._push_messages = ahead.push(module._push_messages)
+    module.pull_objects = partial(module.pull_objects, initial_backoff=0.2, backoff_cap=2.0)
+    module.time = SimpleNamespace(sleep=ahead.sleep)
+    return ahead
+
+
+def _arguments(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters) if function else []

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,10 +20,12 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 
 from nakt_fed.exchange import Reply, Request
+from nakt_fed.site.ahead import work_ahead
 from server.fab import built
 from server.flower import write
 from sites import guard as guard_module
 from sites.guard import ENTITY, GIVEN, Guard
+from tests.disk import small_disk
 from tests.nakt_fed.site.desk import Echo, served
 
 ROOT = Path(__file__).parents[2]
@@ -159,19 +162,31 @@ def test_flower_still_does_what_working_ahead_relies_on() -> None:
     assert set(re.findall(r"\btime\.(\w+)", inspect.getsource(supernode))) == {"sleep"}
 
 
-def test_working_ahead_changes_flower_where_it_knows_it_and_nowhere_else(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_working_ahead_changes_flower_where_it_knows_it_and_nowhere_else() -> None:
     flower = SimpleNamespace(**vars(supernode))
-    ahead = guard_module.work_ahead(flower)
+    ahead = work_ahead(flower)
     assert ahead
     assert flower._push_messages is not supernode._push_messages
     assert flower.time.sleep == ahead.sleep
     other = SimpleNamespace(_pull_and_store_message=lambda receive: None, _push_messages=lambda reply: None)
     before = dict(vars(other))
-    assert guard_module.work_ahead(other) is None
+    assert work_ahead(other) is None
     assert vars(other) == before
-    assert "one message after the other" in capsys.readouterr().err
+
+
+def test_nothing_that_an_app_left_is_run_as_an_approved_one(tmp_path: Path) -> None:
+    """A folder, a file, or a link to a folder elsewhere; what cannot be removed ends the SuperNode."""
+    apps, elsewhere = tmp_path / "home" / "apps", tmp_path / "elsewhere"
+    apps.parent.mkdir()
+    elsewhere.mkdir()
+    guard_module.remove_apps(apps.parent)
+    for leave in (lambda: (apps / "nakt.small").mkdir(parents=True), apps.touch, lambda: apps.symlink_to(elsewhere)):
+        leave()
+        guard_module.remove_apps(apps.parent)
+        assert not os.path.lexists(apps)
+    assert elsewhere.exists(), "a link's target is nobody's to delete"
+    with small_disk(apps, 1), pytest.raises(SystemExit, match="cannot be removed"):
+        guard_module.remove_apps(apps.parent)
 
 
 def test_when_a_thread_of_the_supernode_dies_all_of_it_ends() -> None:
