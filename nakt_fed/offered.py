@@ -1,6 +1,7 @@
 """A picture set as a site holds it: offered by manifest, sent by chunks, checked by hash."""
 
 import hashlib
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,23 @@ class OfferedSet:
         folder = folder / f"{manifest.sha256[:16]}-{chunk}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-        (folder.parent / "current").write_text(folder.name)
+        _mark(folder.parent, manifest.sha256).write_text(folder.name)
         return cls(folder, manifest, chunk)
 
     @classmethod
-    def open(cls, parent: Path) -> "OfferedSet":
-        """What `keep` remembered.
+    def open(cls, parent: Path, manifest: str) -> "OfferedSet":
+        """What `keep` remembered. Runs at the same time may have sets of one name: each asks with its own manifest (SHA-256).
 
         Raises:
-            DataError: nothing was offered under this name.
+            DataError: this manifest was not offered under this name.
         """
-        if not (parent / "current").exists():
-            raise DataError("masks are asked of a picture set that was never offered; offer its manifest first")
-        folder = parent / (parent / "current").read_text()
-        return cls(
-            folder, Manifest.from_json((folder / "manifest.json").read_bytes()), int(folder.name.rsplit("-", 1)[1])
-        )
+        mark = _mark(parent, manifest) if re.fullmatch("[0-9a-f]{64}", manifest) else None
+        if mark and mark.exists():
+            folder = parent / mark.read_text()
+            offered = Manifest.from_json((folder / "manifest.json").read_bytes())
+            if offered.sha256 == manifest:  # the folder's name has only its beginning
+                return cls(folder, offered, int(folder.name.rsplit("-", 1)[1]))
+        raise DataError("what is asked is about a manifest that was never offered in this set; offer it first")
 
     def receive(self, chunk: int, blob: bytes) -> None:
         """Check a chunk of originals against the manifest and keep it.
@@ -93,6 +95,11 @@ class OfferedSet:
         pictures: NDArray[np.uint8] = self._members.pictures(rows)
         self._check(pictures, rows)
         return pictures
+
+
+def _mark(parent: Path, manifest: str) -> Path:
+    """A file that names the folder of the manifest's last offer."""
+    return parent / f"{manifest[:16]}.offer"
 
 
 def set_folder(name: str) -> str:

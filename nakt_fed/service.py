@@ -1,11 +1,7 @@
 """A site's teacher service: the boundary of the hospital (DESIGN §2). Pictures come in, masks go out, the rest stays here."""
 
-import contextlib
-import json
-import secrets
-import traceback
 from collections.abc import Callable
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +9,20 @@ import torch
 
 from nakt_fed import __version__
 from nakt_fed.codec import encode
-from nakt_fed.errors import AnswerError, CheckpointError, DataError, NaktError, RunError, is_disk_full
+from nakt_fed.errors import AnswerError, CheckpointError, DataError, NaktError, RunError
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
 from nakt_fed.offered import OfferedSet, set_folder
 from nakt_fed.predict import Teacher, probabilities, quantise
-from nakt_fed.progress import epoch_reporter
 from nakt_fed.site.evaluation import MIN_EVALUATED, evaluated
-from nakt_fed.site.personal import personalised, place
+from nakt_fed.site.failures import failed
+from nakt_fed.site.personal import personalised
+from nakt_fed.site.personal_job import Job, Trainer, place
 from nakt_fed.site.personal_order import PersonalOrder
-from nakt_fed.site.personal_training import Job, Trainer, train_here
+from nakt_fed.site.personal_training import train_here
 from nakt_fed.site_data import PrivateData, private_data
-from nakt_fed.study import MOST_CHUNK, Study
+from nakt_fed.study import MOST_CHUNK
 from nakt_fed.study_tables import SiteSpec
 from nakt_fed.teacher import TeacherCard, trained_teacher
 
@@ -54,10 +51,10 @@ class TeacherService:
         threads: int,
         events: EventLog | None = None,
         min_evaluated: int = MIN_EVALUATED,
-        trainer: Trainer | None = None,
+        trainer: Trainer = train_here,
     ) -> None:
         self.site, self.folder, self.image_size, self.seed, self.threads = site, folder, image_size, seed, threads
-        self.events, self.min_evaluated, self.trainer = events, min_evaluated, trainer or self._train_here
+        self.events, self.min_evaluated, self.trainer = events, min_evaluated, trainer
         self.sets: dict[str, OfferedSet] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -79,19 +76,9 @@ class TeacherService:
             return self._refuse(error, request)
 
     def _refuse(self, error: Exception, request: Request) -> Reply:
-        reference = secrets.token_hex(4)
         reason = next((code for kind, code in REASONS.items() if isinstance(error, kind)), "internal")
-        reason = "training_failed" if request.kind == "personalise" and isinstance(error, RunError) else reason
-        reason = "disk_full" if is_disk_full(error) else reason
-        line = {
-            "reference": reference,
-            "request": request.kind,
-            "error": str(error),
-            "traceback": traceback.format_exc(),
-        }
-        with contextlib.suppress(OSError), (self.folder / "errors.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")  # where the disk is full, the refusal still has to leave
-        return Reply(False, {"reason": reason, "reference": reference})
+        stopped = request.kind == "personalise" and isinstance(error, RunError)
+        return failed(self.folder, request.kind, error, "training_failed" if stopped else reason)
 
     def _hello(self, request: Request) -> Reply:
         return Reply(True, {"site": self.site.name, "version": __version__})
@@ -130,13 +117,10 @@ class TeacherService:
         return Reply(True, {"manifest": manifest.sha256, "missing": offered.store.missing("sent"), "overlap": overlap})
 
     def _set(self, request: Request) -> OfferedSet:
-        name = str(request.meta["set"])
-        if name not in self.sets:
-            self.sets[name] = OfferedSet.open(self.folder / "sets" / set_folder(name))
-        offered = self.sets[name]
-        if request.meta.get("manifest") != offered.manifest.sha256:
-            raise DataError("the request names another manifest than the one that was offered; offer it first")
-        return offered
+        name, manifest = str(request.meta["set"]), str(request.meta.get("manifest"))
+        if name not in self.sets or self.sets[name].manifest.sha256 != manifest:
+            self.sets[name] = OfferedSet.open(self.folder / "sets" / set_folder(name), manifest)
+        return self.sets[name]
 
     def _pictures(self, request: Request) -> Reply:
         self._set(request).receive(int(request.meta["chunk"]), request.blob)
@@ -168,29 +152,4 @@ class TeacherService:
             seed=self.seed,
             threads=self.threads,
         )
-        least = self.min_evaluated
-        return personalised(job, request.blob, self.data, lambda x: self.teacher(x), self.trainer, least)
-
-    def _train_here(self, job: Job, data: PrivateData) -> str:
-        report = epoch_reporter(self.events, f"personalised:{self.site.name}", job.order.recipe.epochs)
-        return train_here(job, data, report)
-
-
-@lru_cache(maxsize=64)
-def _service(text: str, site: str, run: Path) -> TeacherService:
-    study = Study.model_validate_json(text)
-    spec = next(item for item in study.site if item.name == site)
-    resources = study.resources
-    return TeacherService(
-        spec,
-        run / "sites" / site,
-        image_size=study.study.image_size,
-        seed=study.study.seed,
-        threads=resources.site_threads,
-        events=EventLog(run / "events.jsonl"),
-    )
-
-
-def open_service(study: Study, site: str, run: Path) -> TeacherService:
-    """A simulated site's service, one per process, so that its teacher is loaded once."""
-    return _service(study.model_dump_json(), site, run)
+        return personalised(job, request.blob, self.data, lambda x: self.teacher(x), self.trainer, self.min_evaluated)

@@ -7,7 +7,8 @@ from time import perf_counter
 
 from nakt_fed.exchange import Exchange, Request, in_turn
 from nakt_fed.run import run_study
-from nakt_fed.service import TeacherService, open_service
+from nakt_fed.service import TeacherService
+from nakt_fed.simulated_site import open_service
 from nakt_fed.student import train_student
 from nakt_fed.study import Study
 

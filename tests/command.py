@@ -16,7 +16,7 @@ import tomli_w
 from nakt_fed import cli
 from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.recipe import NetworkSpec
-from nakt_fed.service import _service
+from nakt_fed.simulated_site import _service
 from nakt_fed.teacher import fresh_network
 from tests.tiny import megabytes
 

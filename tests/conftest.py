@@ -25,7 +25,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def forget() -> Iterator[Callable[[], None]]:
     """What a new process would not know: the services that are kept per process. Called again after the test."""
-    from nakt_fed.service import _service
+    from nakt_fed.simulated_site import _service
 
     _service.cache_clear()
     yield _service.cache_clear

@@ -1,5 +1,8 @@
 """Which runs the operator of a site has approved, and which wait. Read by the service at every request, written by `nakt site`."""
 
+import os
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -12,6 +15,8 @@ from nakt_fed.site.gate_state import StateFile
 FOLDER = "gate"
 """The gate's folder within the site's own."""
 MOST_WAITING = 100
+Admit = Callable[[str, int, str], None]
+"""A run, its number of pictures and their set; raises Refusal where an approval is missing."""
 
 
 class Approvals:
@@ -22,6 +27,7 @@ class Approvals:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._approved = StateFile(folder / FOLDER / "approved.json")
         self._turn = folder / FOLDER / ".approved.lock"
         self._withdrawn = StateFile(folder / FOLDER / "withdrawn.json")
@@ -61,8 +67,9 @@ class Approvals:
         """From the next request on the run is answered. Returns what it asked for; None when it did not ask yet.
 
         Raises:
-            RunError: no run can be called so.
+            RunError: no run can be called so, or the folder is another user's.
         """
+        self._refuse_strangers()
         if not run or not run.isprintable():
             raise RunError(f"{run!r} is no run's name; `nakt site approvals` lists the runs that have asked")
         self._turn.parent.mkdir(parents=True, exist_ok=True)
@@ -72,15 +79,25 @@ class Approvals:
         return self._waiting.read().get(run)
 
     def withdraw(self, run: str) -> None:
-        """From the next request on the run is refused again. Raises RunError: it was not approved."""
+        """From the next request on the run is refused again. Raises RunError: it was not approved, or as `approve`."""
+        self._refuse_strangers()
         self._turn.parent.mkdir(parents=True, exist_ok=True)
         with in_line(self._turn):
             approved = self._approved.entries("time")
             if run not in approved:
                 known = ", ".join(approved) or "none"
                 raise RunError(f"run {run!r} is not approved, so it cannot be withdrawn; approved: {known}")
-            self._approved.write(_without(approved, run))
             self._withdrawn.write({**self._withdrawn.entries("time"), run: {"time": _now()}})
+            self._approved.write(_without(approved, run))  # last: where the disk is full, it can be withdrawn again
+
+    def _refuse_strangers(self) -> None:
+        """What root writes the service may not be able to read, and it answers nothing on a guess."""
+        if not self.folder.exists() or self.folder.stat().st_uid == os.geteuid():
+            return
+        owner = str(self.folder.stat().st_uid)
+        with suppress(KeyError):  # a number without a name
+            owner = self.folder.owner()
+        raise RunError(f"{self.folder} belongs to user {owner}; give this command as that user (sudo -u {owner} ...)")
 
 
 def _without(runs: dict[str, Any], run: str) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from nakt_fed.cli.words import many, size
 from nakt_fed.errors import NaktError, RunError
 from nakt_fed.site.check_keys import check_authority, check_coordinator_key, check_site_key
 from nakt_fed.site.check_line import check_line
-from nakt_fed.site.serve import check_folder, check_path
+from nakt_fed.site.local_socket import check_folder, check_path
+from nakt_fed.site.policy import is_over
 from nakt_fed.site.site_file import SiteFile
 from nakt_fed.site.words import policy_in_words
 
@@ -44,7 +45,7 @@ def check_site(file: SiteFile, *, offline: bool = False) -> Iterator[Finding]:
     for sentence in policy_in_words(file, count[0] if count else None):
         yield Finding("policy", True, sentence)
     last = file.policy.expires
-    if last is not None and datetime.now(UTC).date() > last:
+    if is_over(last, datetime.now(UTC)):
         yield Finding("policy", False, f"policy.expires was {last}, so every request is refused; set a later day")
 
 

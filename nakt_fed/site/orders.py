@@ -1,20 +1,16 @@
-"""Orders as a site reads them, and refusals as it words them."""
+"""Orders as a site reads them, what its receipts say of them, and refusals as it words them."""
 
-import contextlib
 import hashlib
-import json
-import secrets
-import traceback
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nakt_fed.errors import is_disk_full
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.signing import verified
-from nakt_fed.site.site_file import Sha256
+from nakt_fed.site.policy import Sha256
 
 Word = Annotated[str, Field(pattern=r"^[^\p{C}]{1,200}$")]
 """A name from outside: printable, so that it does no harm to the operator's terminal."""
@@ -34,6 +30,19 @@ class Refusal(Exception):
 
     def reply(self) -> Reply:
         return Reply(False, {"reason": self.reason, "message": str(self)})
+
+
+@dataclass
+class About:
+    """What the receipt says of a request: only what a signed order says, or an offer that was accepted."""
+
+    run: str = ""
+    picture_set: str = ""
+    manifest: str = ""
+    pictures: int = 0
+
+    def tell(self, picture_set: str, manifest: str, pictures: int = 0) -> None:
+        self.picture_set, self.manifest, self.pictures = picture_set, manifest, pictures
 
 
 class Order(BaseModel):
@@ -106,12 +115,3 @@ def read_offer(meta: dict[str, Any]) -> OfferMeta:
         raise Refusal(
             "bad_request", f"the offer does not say which set, chunk, manifest and how many pictures; {SAME}"
         ) from None
-
-
-def failed(folder: Path, kind: str, error: Exception) -> Reply:
-    """The refusal for an error whose text must not leave: errors.jsonl in the site's own folder holds it."""
-    reference = secrets.token_hex(4)
-    line = {"reference": reference, "request": kind, "error": str(error), "traceback": traceback.format_exc()}
-    with contextlib.suppress(OSError), (folder / "errors.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")  # where the disk is full, the refusal still has to leave
-    return Reply(False, {"reason": "disk_full" if is_disk_full(error) else "internal", "reference": reference})

@@ -10,10 +10,7 @@ received.bytes, last.pt, ...        while it trains only
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from nakt_fed.checkpoint import is_saved, load_checkpoint
 from nakt_fed.errors import AnswerError
@@ -21,14 +18,15 @@ from nakt_fed.exchange import Reply
 from nakt_fed.locks import in_line
 from nakt_fed.predict import Teacher, probabilities
 from nakt_fed.site.evaluation import TOO_FEW, scores, student
-from nakt_fed.site.personal_list import FOLDER, NUMBERS
-from nakt_fed.site.personal_training import LOG, Job, Trainer, learnable
+from nakt_fed.site.personal_job import Job, Trainer
+from nakt_fed.site.personal_list import NUMBERS
+from nakt_fed.site.personal_training import learnable
 from nakt_fed.site_data import PrivateData
 from nakt_fed.weights import write_atomically
 
 LEAST_LEARNED = 2
 """Pictures; batch normalisation needs two."""
-ONLY_TRAINING = ("received.bytes", "job.json", "last.pt", "best.pt", LOG, ".lock")
+ONLY_TRAINING = ("received.bytes", "job.json", "last.pt", "best.pt", "training.log", ".lock")
 
 
 def personalised(job: Job, blob: bytes, data: PrivateData, teacher: Teacher, train: Trainer, least: int) -> Reply:
@@ -58,16 +56,6 @@ def personalised(job: Job, blob: bytes, data: PrivateData, teacher: Teacher, tra
         return Reply(False, {"reason": "training", "message": words})
     with in_line(job.folder / ".lock"):  # the training's process may not quite have ended
         return Reply(True, _measured(job, data, teacher))
-
-
-def place(folder: Path, key: str, data: PrivateData) -> Path:
-    """Where the student of an order is personalised. With other private pictures, or other masks of them, it is another one."""
-    digest = hashlib.sha256()
-    for part in (data.train, data.validation, data.test):
-        for stack in (part.images, part.masks):
-            digest.update(b"|" if stack is None else np.ascontiguousarray(stack).data)
-        digest.update("\n".join(part.ids).encode())
-    return folder / FOLDER / f"{key}-{digest.hexdigest()[:8]}"
 
 
 def _take(job: Job, blob: bytes) -> None:

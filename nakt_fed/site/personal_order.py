@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.site.orders import SAME, Refusal
-from nakt_fed.site.site_file import Policy, Sha256
+from nakt_fed.site.policy import Policy, Sha256
 
 
 class PersonalOrder(BaseModel):

@@ -56,9 +56,15 @@ def key_of(folder: Path) -> str:
     return folder.name.partition("-")[0]
 
 
-def refuse_withdrawn(folder: Path) -> None:
-    """For the process that trains in a student's folder, which it holds. Raises RunError: nobody wants it; the folder is gone."""
-    if PersonalRuns(folder.parent.parent).withdrawn(key_of(folder)):
-        with suppress(FileNotFoundError):
-            shutil.rmtree(folder)
-        raise RunError("the approval of the run was withdrawn; nothing of the training is kept")
+def refuse_ended(folder: Path, *, expired: bool) -> None:
+    """For the process that trains in a student's folder, which it holds.
+
+    Raises:
+        RunError: nobody wants it any more, or the policy has `expired`; the folder is gone.
+    """
+    if not expired and not PersonalRuns(folder.parent.parent).withdrawn(key_of(folder)):
+        return
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    why = "the policy's last day is past" if expired else "the approval of the run was withdrawn"
+    raise RunError(f"{why}; nothing of the training is kept")

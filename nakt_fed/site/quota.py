@@ -9,7 +9,7 @@ from typing import Any
 
 from nakt_fed.site.gate_state import Offers, StateFile
 from nakt_fed.site.orders import Refusal
-from nakt_fed.site.site_file import Policy
+from nakt_fed.site.policy import Policy
 
 
 class Quota:
@@ -86,5 +86,6 @@ class Quota:
         self.file.write({**day, "students": {**day["students"], student: answer}})
 
     def _day(self) -> dict[str, Any]:
+        """Today's counts; while the clock is behind the last day, that day's: a clock that was set back begins none anew."""
         kept, today = self.file.read(), self.today().isoformat()
-        return kept if kept.get("day") == today else {"day": today, "pictures": 0, "students": {}}
+        return kept if kept.get("day", "") >= today else {"day": today, "pictures": 0, "students": {}}

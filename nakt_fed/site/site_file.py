@@ -1,13 +1,13 @@
 """The site file: one hospital's part of a deployment (DESIGN §5). It never leaves the hospital."""
 
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from nakt_fed.classes import names_in, refuse_masks, refuse_outputs, with_outputs, written
 from nakt_fed.recipe import Name, Part, Share
+from nakt_fed.site.policy import Policy
 from nakt_fed.study_tables import MaskFolders, SiteSpec, StudySpec, TeacherSpec
 from nakt_fed.toml_file import in_words, parse, read_toml
 
@@ -18,11 +18,6 @@ def _with_port(address: str) -> str:
     return address
 
 
-Sha256 = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
-    in_words("a SHA-256 has 64 digits of 0 to 9 and a to f; `nakt coordinator app` prints that of an app"),
-]
 Address = Annotated[
     str,
     StringConstraints(pattern=r"^[^\s:/]+:[0-9]{1,5}$"),
@@ -31,7 +26,6 @@ Address = Annotated[
         'an address is a name and a port from 1 to 65535, such as "coordinator.example.org:28000", without "https://"'
     ),
 ]
-Day = Annotated[date, in_words("a day is written 2027-12-31, year, month and day, without quotes or a time")]
 
 
 class SiteSection(Part):
@@ -69,30 +63,6 @@ class CoordinatorSpec(Part):
     root_certificates: Path
     public_key: Path
     site_key: Path
-
-
-class Policy(Part):
-    """What this site answers, whoever asks. The gate reads nothing else.
-
-    `apps`: SHA-256 of the Flower bundles that may run here; empty, none may. `min_pictures`: see `gate.coarse`.
-    `personalise_epochs` and what follows it are upper bounds of the recipe by which a student is fine-tuned here.
-    """
-
-    apps: tuple[Sha256, ...] = ()
-    pictures_per_day: int = Field(default=20_000, ge=1)
-    pictures_per_set: int = Field(default=20_000, ge=1)
-    min_pictures: int = Field(default=16, ge=1)
-    answers: Literal["soft", "binary"] = "soft"
-    evaluate_student: bool = False
-    evaluations_per_day: int = Field(default=4, ge=1)
-    min_evaluated: int = Field(default=10, ge=2)
-    personalise_student: bool = False
-    personalisations_per_day: int = Field(default=1, ge=1)
-    personalise_epochs: int = Field(default=200, ge=1)
-    personalise_batch_size: int = Field(default=16, ge=1)
-    personalise_learning_rate: float = Field(default=0.01, gt=0)
-    approval: Literal["automatic", "by hand"] = "by hand"
-    expires: Day | None = None
 
 
 class SiteFile(Part):

@@ -12,7 +12,8 @@ from nakt_fed.flower_environment import direct, free_port, programs, quiet
 from nakt_fed.keep_alive import Kept, kept_alive
 from nakt_fed.locks import only_one
 from nakt_fed.site.check_keys import check_authority, check_coordinator_key, check_site_key
-from nakt_fed.site.serve import check_path, is_answered, make_private
+from nakt_fed.site.local_socket import check_path, is_answered
+from nakt_fed.site.serve import closed_files, make_private
 from nakt_fed.site.site_file import SiteFile
 
 OFFLINE = 70.0
@@ -42,6 +43,7 @@ class SuperNode(Kept):
         super().start()
 
 
+@closed_files()
 def start_site(path: Path, file: SiteFile, say: Callable[[str], None]) -> None:
     """Run both until interrupted (KeyboardInterrupt), starting again what dies.
 

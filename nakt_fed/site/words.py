@@ -1,7 +1,8 @@
 """A site's policy in plain sentences, for the operator and the security officer."""
 
 from nakt_fed.cli.words import many
-from nakt_fed.site.site_file import Policy, SiteFile
+from nakt_fed.site.policy import Policy
+from nakt_fed.site.site_file import SiteFile
 
 
 def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:

@@ -17,8 +17,8 @@ import tomli_w
 from nakt_fed.exchange import Request
 from nakt_fed.flower_environment import free_port, programs
 from nakt_fed.processes import guarded
+from nakt_fed.site.local_socket import is_answered
 from nakt_fed.site.relay import ask_service
-from nakt_fed.site.serve import is_answered
 from nakt_fed.site.site_file import load_site
 from nakt_fed.site.supervise import app_environment, supernode_command
 from tests.deployment.attack import AT_SITE, attack, hostile_sha256

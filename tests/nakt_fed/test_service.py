@@ -15,7 +15,8 @@ from nakt_fed.errors import CheckpointError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
 from nakt_fed.offered import set_folder
-from nakt_fed.service import TeacherService, open_service
+from nakt_fed.service import TeacherService
+from nakt_fed.simulated_site import open_service
 from nakt_fed.study import Study
 from nakt_fed.transferal import SharedSet, transferal_set
 from nakt_fed.views import ViewScheme
@@ -199,7 +200,7 @@ def test_requests_out_of_place_are_refused(service: TeacherService, shared: Shar
     well(service.handle(pictures(shared, 1)))
     for start, stop in [(0, 22), (21, 22), (4, 4), (5, 4), (-1, 4)]:
         assert "ask within the set" in refused(service, masks(shared, start, stop), "bad_data")
-    assert "another manifest" in refused(service, masks(shared, 0, 4, manifest="0" * 64), "bad_data")
+    assert "never offered" in refused(service, masks(shared, 0, 4, manifest="0" * 64), "bad_data")
 
 
 @pytest.mark.parametrize("blob", [b"", b"noise" * 99, encode(np.zeros((3, 32, 32), np.uint8))])

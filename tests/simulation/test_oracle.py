@@ -11,7 +11,7 @@ import pytest
 
 from nakt_fed.exchange import Request, Sites
 from nakt_fed.run import run_study
-from nakt_fed.service import open_service
+from nakt_fed.simulated_site import open_service
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
 from nakt_fed.study import Study

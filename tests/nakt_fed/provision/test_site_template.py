@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from nakt_fed.app_folder import app_sha256
 from nakt_fed.errors import StudyError
 from nakt_fed.provision.kits import provision
-from nakt_fed.site.site_file import CoordinatorSpec, Policy, PrivateSpec, SiteFile, SiteSection, load_site
+from nakt_fed.site.policy import Policy
+from nakt_fed.site.site_file import CoordinatorSpec, PrivateSpec, SiteFile, SiteSection, load_site
 
 
 @pytest.fixture(scope="module")

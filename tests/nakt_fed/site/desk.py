@@ -11,7 +11,8 @@ from pathlib import Path
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.cache import Handler
 from nakt_fed.site.desk import LIMIT, Desk
-from nakt_fed.site.serve import STOPS, answer, listening, server_of
+from nakt_fed.site.local_socket import listening
+from nakt_fed.site.serve import STOPS, answer, server_of
 
 
 class Echo:

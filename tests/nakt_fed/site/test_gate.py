@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,7 +26,8 @@ from nakt_fed.errors import RunError
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.signing import signer
 from nakt_fed.site.approvals import Approvals
-from nakt_fed.site.gate import Gate, coarse
+from nakt_fed.site.gate import Gate
+from nakt_fed.site.gate_sets import coarse
 from nakt_fed.site.receipts import Receipts, verify
 from nakt_fed.site.words import policy_in_words
 from tests.nakt_fed.site.hospital import CHUNK, RUN, Coordinator, service_of, site_file, write_key
@@ -241,6 +243,41 @@ def test_a_withdrawn_run_is_refused_at_once(home: Path, coordinator: Coordinator
         approvals.withdraw("unheard")
 
 
+def test_a_withdrawn_run_is_refused_where_others_need_no_approval(home: Path, coordinator: Coordinator) -> None:
+    """The policy was "by hand" when the run was approved; a withdrawal counts under the other one too."""
+    gate = gate_of(home, approval="automatic")
+    approvals = Approvals(gate.folder)
+    approvals.approve(RUN)
+    approvals.withdraw(RUN)
+    refused(gate.handle(coordinator.offer()), "not_approved")
+    well(gate.handle(coordinator_of(home, run="another").offer()))
+
+
+def test_a_withdrawal_that_a_full_disk_breaks_off_can_be_repeated(tmp_path: Path) -> None:
+    """A folder in the place of the second file's draft is what stops it here."""
+    approvals, gate = Approvals(tmp_path), tmp_path / "gate"
+    approvals.approve(RUN)
+    for name in ("approved", "withdrawn"):
+        draft = gate / f".{name}.json.{os.getpid()}.tmp"
+        draft.mkdir()
+        with pytest.raises(OSError, match="directory"):
+            approvals.withdraw(RUN)
+        draft.rmdir()
+    approvals.withdraw(RUN)
+    assert approvals.is_withdrawn(RUN)
+    assert not approvals.is_approved(RUN)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_approvals_are_given_as_the_services_user(tmp_path: Path) -> None:
+    """Root's files, with a umask of 077, are nothing that the service can read: it would answer no run at all."""
+    os.chown(tmp_path, 65534, 65534)
+    for change in (Approvals(tmp_path).approve, Approvals(tmp_path).withdraw):
+        with pytest.raises(RunError, match="give this command as that user"):
+            change(RUN)
+    assert list(tmp_path.iterdir()) == []
+
+
 OPERATOR = """
 import sys
 from pathlib import Path
@@ -283,6 +320,15 @@ def test_only_accepted_manifests_are_answered(home: Path, coordinator: Coordinat
         refused(gate.handle(coordinator.ask(0, 4, **changed)), "not_offered")
 
 
+def test_two_runs_at_once_have_sets_of_the_same_name(home: Path) -> None:
+    """Each asks about its own pictures; what one offers does not take the other's away."""
+    gate, runs = gate_of(home), [coordinator_of(home, seed=seed, run=f"run-{seed}") for seed in (0, 1)]
+    steps = zip(*(each.everything() for each in runs), strict=True)
+    replies = [[well(gate.handle(request)) for request in step] for step in steps]
+    for each, reply in zip(runs, replies[-1], strict=True):
+        np.testing.assert_array_equal(decode(reply.blob, (2, 32, 32)), each.pictures[8:])
+
+
 def test_what_the_service_refuses_is_not_accepted(home: Path) -> None:
     """Chunks of 5,000 pictures: signed, but more than a service takes."""
     gate, big = gate_of(home), coordinator_of(home)
@@ -316,6 +362,15 @@ def test_the_days_pictures_are_counted_over_restarts(home: Path, coordinator: Co
     tomorrow = datetime(2030, 1, 2, 0, 0, 1, tzinfo=UTC)
     well(gate_of(home, tomorrow, pictures_per_day=8).handle(coordinator_of(home, tomorrow).ask(6, 10)))
     assert json.loads((home / "state/gate/day.json").read_text())["pictures"] == 2
+
+
+def test_a_clock_that_was_set_back_begins_no_day_anew(home: Path, coordinator: Coordinator) -> None:
+    """Midnight comes twice: what was answered after the first one counts after the second one too."""
+    before, after = datetime(2030, 1, 1, 23, 59, tzinfo=UTC), datetime(2030, 1, 2, 0, 1, tzinfo=UTC)
+    sent(gate_of(home, pictures_per_day=4), coordinator)
+    well(gate_of(home, after, pictures_per_day=4).handle(coordinator_of(home, after).ask(0, 4)))
+    for now in (before, after):
+        refused(gate_of(home, now, pictures_per_day=4).handle(coordinator_of(home, now).ask(4, 8)), "quota")
 
 
 def test_a_manifest_offered_anew_stays_answered(home: Path, coordinator: Coordinator) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ from nakt_fed.service import TeacherService
 from nakt_fed.site.approvals import Approvals
 from nakt_fed.site.desk import LIMIT, STUDENT_LIMIT
 from nakt_fed.site.gate import Gate
+from nakt_fed.site.personal_job import Job, Trainer
 from nakt_fed.site.personal_list import listed
+from nakt_fed.site.personal_process import Beside
 from nakt_fed.site.personal_runs import PersonalRuns
-from nakt_fed.site.personal_training import Beside, Trainer, train_here
+from nakt_fed.site.personal_training import train_here
 from nakt_fed.site.receipts import Receipts
 from nakt_fed.site.serve import limit_of
 from nakt_fed.site.words import policy_in_words
+from nakt_fed.site_data import PrivateData
 from nakt_fed.teacher import fresh_network
 from nakt_fed.training_state import EpochLog
 from tests.disk import small_disk
@@ -260,7 +264,7 @@ def test_beside_the_service_killed_and_gone_on_with(home: Path, private: Path, t
     folder = folder_of(home)
     wait_for_epochs(folder, 3)
     for pid in below(os.getpid()):
-        if b"personal_training" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"personal_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
     beside.end()
     before = rows(folder)[:-1]  # the last one may not be in last.pt
@@ -309,6 +313,36 @@ def test_a_withdrawn_approval_ends_the_training_beside_the_service(home: Path, p
 
 
 @pytest.mark.slow
+def test_a_policy_that_has_expired_ends_the_training_beside_the_service(
+    home: Path, private: Path, beside: Beside
+) -> None:
+    """Whether or not the coordinator asks again: the process itself looks at the date."""
+    beside.expires = datetime.now(UTC).date() - timedelta(days=1)
+    gate = gate_of(home, private, beside)
+    assert outcome(carried_out(gate, home, {**RECIPE, "epochs": 200})) == "training"
+    guard = beside.guard
+    assert guard is not None
+    assert guard.wait(60) == 1
+    assert list((home / "state" / "personalised").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_pictures_that_changed_since_the_service_began_are_not_learned_from(home: Path, beside: Beside) -> None:
+    """The training reads the folder anew, so its test share would be another than the one that the service measures on."""
+    ward = write_private(home, COUNT)
+    gate = gate_of(home, ward, beside)
+    assert gate.handle(order(home)).meta["reason"] == "send_student"
+    lost = sorted((ward / "images").iterdir())[0]
+    lost.unlink()
+    assert outcome(carried_out(gate, home)) == "training"
+    failed, _ = wait_while(gate, order(home))
+    assert failed.meta.keys() == {"reason", "reference"}
+    assert failed.meta["reason"] == "training_failed"
+    assert "start the service again" in (home / "state" / "errors.jsonl").read_text()
+    assert not (folder_of(home) / "student.safetensors").exists()
+
+
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_gone_on_with_when_there_is_room(home: Path, private: Path, beside: Beside) -> None:
     """Only the students' own disk is full, a real one: the site's records lie on another."""
     recipe = {**RECIPE, "epochs": 30}
@@ -351,6 +385,28 @@ def test_a_withdrawn_approval_is_seen_after_the_next_epoch(home: Path, private: 
     assert done == [1, 2]
     assert outcome(gate.handle(order(home, {**RECIPE, "epochs": 9}))) == "approval_withdrawn"
     assert list((home / "state" / "personalised").iterdir()) == []
+
+
+def test_the_end_of_the_last_day_is_seen_after_the_next_epoch(home: Path, private: Path) -> None:
+    """Two epochs before midnight, the third is the last."""
+    last, done = datetime.now(UTC).date(), []
+    recipe = {**RECIPE, "epochs": 9}
+
+    def now() -> datetime:
+        return datetime.combine(last, datetime.max.time(), UTC) + timedelta(seconds=int(len(done) >= 2))
+
+    def trainer(job: Job, data: PrivateData) -> str:
+        dated = job.model_copy(update={"expires": last})
+        return train_here(dated, data, lambda log: done.append(log.epoch), now)
+
+    gate = gate_of(home, private, trainer, expires=last)
+    assert outcome(carried_out(gate, home, recipe)) == "training_failed"
+    assert done == [1, 2]
+    assert "the policy's last day is past" in (home / "state" / "errors.jsonl").read_text()
+    assert list((home / "state" / "personalised").iterdir()) == []
+    gate.now = lambda: datetime.now(UTC) + timedelta(days=1)
+    tomorrow = Coordinator(home, now=gate.now).personalise(weights(), UNET, recipe)
+    assert outcome(gate.handle(tomorrow)) == "expired"
 
 
 def test_what_was_begun_stays_as_long_as_a_run_wants_it(home: Path, private: Path) -> None:

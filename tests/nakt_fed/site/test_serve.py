@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import signal
 import socket
 import stat
@@ -24,8 +25,9 @@ from nakt_fed.site import connection
 from nakt_fed.site import desk as desk_module
 from nakt_fed.site.cache import Cached
 from nakt_fed.site.frame import read_reply_frame, read_request_frame, reply_frame, request_frame
+from nakt_fed.site.local_socket import LONGEST_PATH, is_answered, listening
 from nakt_fed.site.relay import ask_service
-from nakt_fed.site.serve import LONGEST_PATH, is_answered, listening, serve_site, teacher_key
+from nakt_fed.site.serve import serve_site, teacher_key
 from nakt_fed.site.site_file import load_site
 from nakt_fed.wire import KINDS
 from tests.nakt_fed.site.desk import Echo, served, wait_for
@@ -189,7 +191,7 @@ def test_a_line_per_request_is_said(path: Path, capsys: pytest.CaptureFixture[st
     with served(Echo(), path):
         ask_service(path, Request("masks", {"set": "../private name"}), 10)
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.split(" ", 1)[1] == "masks ok 0.00 s"
+    assert re.fullmatch(r"\S+ masks ok \d\.\d\d s", said)
 
 
 @contextmanager
@@ -346,6 +348,31 @@ def test_a_folder_that_everybody_may_enter(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_in_which_the_group_could_put_another_socket(tmp_path: Path) -> None:
+    """An app of the group's could answer in the service's place, and approve every other app."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o770)
+    with pytest.raises(RunError, match="chmod g-w"), listening(tmp_path / "shared" / "socket"):
+        pass
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077], ids=oct)
+def test_files_of_the_service_are_its_own_with_any_umask(tmp_path: Path, umask: int) -> None:
+    """And the socket's folder lets the group in, which is what it is for."""
+    site = write_site(tmp_path, site={"socket": str(tmp_path / "run" / "s")})
+    file, coordinator = load_site(site), Coordinator(tmp_path)
+    with start(site, umask) as process:
+        wait_for(lambda: is_answered(file.socket), 60)
+        assert all(ask_service(file.socket, request, 30).ok for request in coordinator.everything())
+        modes = {path: stat.S_IMODE(path.stat().st_mode) for path in file.site.folder.rglob("*")}
+        socket_modes = [stat.S_IMODE(path.stat().st_mode) for path in (file.socket.parent, file.socket)]
+        process.terminate()
+        assert process.wait(10) == 0
+    assert {"receipts.jsonl", "receipts.jsonl.head", "day.json", "offers.json"} <= {path.name for path in modes}
+    assert [path for path, mode in modes.items() if mode & 0o077] == []
+    assert socket_modes == [0o750, 0o660]
+
+
 def test_a_path_that_is_too_long(tmp_path: Path) -> None:
     deep = tmp_path / ("x" * LONGEST_PATH)
     with pytest.raises(RunError, match=r"at most 107.*\[site\] socket"), listening(deep):
@@ -353,10 +380,10 @@ def test_a_path_that_is_too_long(tmp_path: Path) -> None:
     assert ask_service(deep, Request("hello"), 10, patience=0).meta["reason"] == "no_service"
 
 
-def start(site: Path) -> subprocess.Popen[str]:
+def start(site: Path, umask: int = -1) -> subprocess.Popen[str]:
     """`nakt site serve` in a process of its own."""
     command = [sys.executable, "-c", "from nakt_fed.cli import main; main()", "site", "serve", str(site)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, umask=umask)
 
 
 def test_a_whole_site_answers_and_ends_with_0(tmp_path: Path) -> None:

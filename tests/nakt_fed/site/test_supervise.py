@@ -12,8 +12,8 @@ import pytest
 
 from nakt_fed.errors import RunError
 from nakt_fed.processes import below
+from nakt_fed.site.local_socket import is_answered
 from nakt_fed.site.relay import ask_service
-from nakt_fed.site.serve import is_answered
 from nakt_fed.site.site_file import SiteFile, load_site
 from nakt_fed.site.supervise import app_environment, start_site, supernode_command
 from tests.command import nakt
