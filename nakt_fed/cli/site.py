@@ -101,7 +101,7 @@ def supernode(socket: str, flower: tuple[str, ...]) -> None:
         raise RunError(
             "FLWR_HOME is not set; name a folder that the SuperNode's user owns, as in nakt-supernode.service"
         )
-    Path(home).mkdir(parents=True, exist_ok=True)
+    Path(home).mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(home, os.W_OK):
         raise RunError(f"FLWR_HOME names {home}, which this user may not write to; name a folder of its own")
     command = [*guarded_supernode(socket), *flower]
