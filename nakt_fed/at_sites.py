@@ -2,12 +2,14 @@
 numbers come back."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from nakt_fed.classes import title, union
 from nakt_fed.exchange import Exchange, Request, Sites
 from nakt_fed.ledger import Ledger
 from nakt_fed.recipe import NetworkSpec, Recipe
@@ -35,6 +37,20 @@ class SiteScore(BaseModel):
     teacher: Score
 
 
+class Refused(BaseModel):
+    """A class of which a site tells nothing: too few of its pictures show it."""
+
+    model_config = ConfigDict(extra="forbid")
+    refused: Literal["too_few_images"]
+
+
+class ClassScores(BaseModel):
+    """What a site tells about a student of several classes."""
+
+    model_config = ConfigDict(extra="forbid")
+    classes: dict[str, SiteScore | Refused]
+
+
 class PersonalScore(SiteScore):
     """And how the student does once it was fine-tuned there, on other pictures of the site."""
 
@@ -42,20 +58,33 @@ class PersonalScore(SiteScore):
 
 
 Told = dict[str, dict[str, Any]]
-"""Per site a score; or {"refused": reason}."""
+"""Per site, or site and class, a score; or {"refused": reason}."""
 
 
 def judged_at_sites(
-    sites: Sites, names: Iterable[str], student: Path, network: NetworkSpec, ledger: Ledger
-) -> dict[str, dict[str, Any]]:
-    """Send the student's weights (safetensors) to these sites; per site a SiteScore, or {"refused": reason}."""
+    sites: Sites,
+    names: Iterable[str],
+    student: Path,
+    network: NetworkSpec,
+    ledger: Ledger,
+    asked: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Told:
+    """Send the student's weights (safetensors) to these sites; per site a SiteScore, or {"refused": reason}.
+
+    Args:
+        asked: where the student knows several classes, those of each site of the study. What a site tells is then per class,
+            under "<site>:<class>"; {"refused": reason} is under the site's name where it tells nothing at all.
+    """
     names = list(names)
     blob = student.read_bytes()
-    meta = {"network": network.model_dump(mode="json")}
-    told: Told = {}
+    meta = {"network": network.model_dump(mode="json"), **({"classes": list(union(asked.values()))} if asked else {})}
+    told: dict[str, Told] = {}
     for done in sites.exchange({name: iter([Request("evaluate", meta, blob)]) for name in names}):
-        told[done.site] = _noted(done, SiteScore, ledger)
-    return {name: told[name] for name in names if name in told}
+        found = _score(done, ClassScores if asked else SiteScore)
+        scores = _by_class(done.site, found, asked[done.site]) if asked else {done.site: found}
+        _note(done, scores, ledger)
+        told[done.site] = scores
+    return {title: score for name in names for title, score in told.get(name, {}).items()}
 
 
 def personalised_at_sites(
@@ -76,7 +105,8 @@ def personalised_at_sites(
         word = SEND if done.reply.meta.get("reason") == SEND else "taken" if done.reply.meta == TAKEN else "told"
         said[done.site].append(word)
         if word == "told":
-            told[done.site] = _noted(done, PersonalScore, ledger)
+            told[done.site] = _score(done, PersonalScore)
+            _note(done, {done.site: told[done.site]}, ledger)
         elif word == "taken":
             ledger.write(done, "private", None, 0, "ok")
     return {name: told.get(name, {"refused": "bad_reply"}) for name in names}
@@ -93,11 +123,20 @@ def _orders(ask: Request, blob: bytes, said: list[str]) -> Iterator[Request | No
             return
 
 
-def _noted(done: Exchange, model: type[BaseModel], ledger: Ledger) -> dict[str, Any]:
-    score = _score(done, model)
-    outcome = ("failed", score["refused"]) if "refused" in score else ("ok",)
-    ledger.write(done, "private", None, int(score.get("n", 0)), *outcome)
-    return score
+def _by_class(site: str, found: dict[str, Any], classes: Sequence[str]) -> Told:
+    """A site's scores under their titles. Others than the study asks it for are not believed."""
+    if "refused" in found:
+        return {site: found}
+    if sorted(found["classes"]) != sorted(classes):
+        return {site: {"refused": "bad_reply"}}
+    return {title(site, label): found["classes"][label] for label in sorted(classes)}
+
+
+def _note(done: Exchange, told: Told, ledger: Ledger) -> None:
+    """A site that has told a score has answered."""
+    pictures = max(int(score.get("n", 0)) for score in told.values())
+    refused = next((score["refused"] for score in told.values() if "refused" in score), "")
+    ledger.write(done, "private", None, pictures, *(("ok",) if pictures else ("failed", refused)))
 
 
 def _score(done: Exchange, model: type[BaseModel]) -> dict[str, Any]:

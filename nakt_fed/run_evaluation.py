@@ -32,5 +32,5 @@ def _dice(run: "Run", label: str) -> run_tests.DiceTable:
 
 def _judged(run: "Run") -> Told:
     """The best student there is, judged by the sites that have answered."""
-    network = run.study.student.spec()
-    return judged_at_sites(run.sites, run.round.active, run.student.best, network, run.round.ledger)
+    network, asked = run.study.student.spec(), run.study.asked
+    return judged_at_sites(run.sites, run.round.active, run.student.best, network, run.round.ledger, asked)

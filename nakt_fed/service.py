@@ -140,7 +140,9 @@ class TeacherService:
         return Reply(True, {"manifest": offered.manifest.sha256, "range": [start, stop]}, blob)
 
     def _evaluate(self, request: Request) -> Reply:
-        return evaluated(request, self.data, lambda pictures: self.teacher(pictures), self.min_evaluated)
+        return evaluated(
+            request, self.data, lambda pictures: self.teacher(pictures), self.min_evaluated, self.site.classes
+        )
 
     def _personalise(self, request: Request) -> Reply:
         order = PersonalOrder.model_validate(request.meta)

@@ -122,9 +122,8 @@ class Study(Part):
     def _label_sets(self) -> Self:
         refuse_label_sets(self.site, self.test)
         refuse_outputs("the sites together know", "student", self.student.classes, self.classes)
-        if self.classes != ONE and (self.fine_tune or self.round.judge_student):
-            key = "fine_tune" if self.fine_tune else "round.judge_student"
-            raise ValueError(f"{key} works with one class, but the sites know {list(self.classes)}; leave it out")
+        if self.classes != ONE and self.fine_tune:
+            raise ValueError(f"fine_tune works with one class, but the sites know {list(self.classes)}; leave it out")
         return self
 
     @model_validator(mode="after")

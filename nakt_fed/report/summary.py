@@ -1,5 +1,6 @@
 """The report's first sentences: how good the student is, against whom, and on how many test sets by more than chance."""
 
+from nakt_fed.classes import untitled
 from nakt_fed.report.comparison import Difference, best_teacher, mean_dice
 from nakt_fed.report.run_data import FinishedRun
 
@@ -9,7 +10,8 @@ def headline(run: FinishedRun) -> str:
     student = mean_dice(run, "student")
     if student is None:
         trained = f"A student was trained on {run.results['transferal']['kept']:,} pictures"
-        judged = [site for site, score in run.results.get("at_sites", {}).items() if "refused" not in score]
+        titles = [title for title, score in run.results.get("at_sites", {}).items() if "refused" not in score]
+        judged = list(dict.fromkeys(untitled(title)[0] for title in titles))
         if judged:
             return (
                 f"{trained}; {', '.join(judged)} judged it on {'their' if len(judged) > 1 else 'its'} private pictures."

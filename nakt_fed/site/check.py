@@ -101,6 +101,8 @@ def _teacher(file: SiteFile) -> str:
 
 
 def _pictures(file: SiteFile, count: list[int]) -> str:
+    from nakt_fed.site.evaluation import judged_on
+    from nakt_fed.site.scores import shown
     from nakt_fed.site_data import private_data
 
     if file.private is None:
@@ -109,7 +111,9 @@ def _pictures(file: SiteFile, count: list[int]) -> str:
     total = sum(len(part) for part in (data.train, data.validation, data.test))
     count.append(len(data.test) or total)
     share = f", {len(data.test):,} of them the test share" if len(data.test) else ""
-    return f"{many(total, 'private picture')} with masks{share}"
+    classes = file.site.classes
+    seen = [f"{label} in {number:,}" for label, number in shown(judged_on(data), classes).items()] if classes else []
+    return f"{many(total, 'private picture')} with masks{share}{'; ' if seen else ''}{', '.join(seen)}"
 
 
 def _disk(file: SiteFile) -> str:

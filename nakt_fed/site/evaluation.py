@@ -1,72 +1,99 @@
 """A student judged at a site: its Dice and the teacher's on the private pictures. Mean, spread and number leave, no more."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_weights
 from torch import Tensor, nn
 
+from nakt_fed.classes import ONE
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.errors import AnswerError, StudyError
 from nakt_fed.exchange import Reply, Request
-from nakt_fed.metrics import dice, summary
 from nakt_fed.networks import build_network, describe, is_user_factory
-from nakt_fed.predict import Teacher, probabilities, quantise
+from nakt_fed.predict import Teacher, probabilities
 from nakt_fed.recipe import NetworkSpec
+from nakt_fed.site.scores import FEW, Answer, scores, scores_of_classes
 from nakt_fed.site_data import PrivateData
 
 MIN_EVALUATED = 10
 """A mean over fewer pictures says too much about each of them."""
-BLOCK = 64  # pictures whose soft masks are in memory at a time
-DIGITS = 4
 TOO_FEW = "this site has too few annotated pictures of its own to judge a student without saying much of each of them"
-Answer = Callable[[NDArray[np.uint8]], Any]
-"""Pictures (n, H, W) uint8 -> probabilities (n, H, W)."""
 
 
-def evaluated(request: Request, data: PrivateData, teacher: Teacher, min_evaluated: int = MIN_EVALUATED) -> Reply:
+def evaluated(
+    request: Request,
+    data: PrivateData,
+    teacher: Teacher,
+    min_evaluated: int = MIN_EVALUATED,
+    classes: Sequence[str] = (),
+) -> Reply:
     """Dice at threshold 0.5 of the student in `request` and of the site's teacher, on the site's annotated private pictures.
 
     In a simulation, where the teacher has learned from some of them, on those that were held out as test set.
 
-    The reply's meta is {"n", "student": {"mean", "std"}, "teacher": {"mean", "std"}}, Dice as fractions to four digits.
-    With fewer than `min_evaluated` pictures it is the refusal `too_few_images`, which does not say how many there are.
+    The reply's meta is {"n", "student": {"mean", "std"}, "teacher": {"mean", "std"}}, Dice as fractions to four digits. With
+    fewer than `min_evaluated` pictures it is the refusal `too_few_images`, which does not say how many there are.
+
+    Where the request names the student's classes, it is {"classes": {class: the same, or {"refused": "too_few_images"}}} of
+    each class that the site knows, its `classes`; see `scores_of_classes`.
 
     Raises:
         AnswerError: the bytes are no safetensors, do not fit the network, or answer with NaN; or the network is none
-            that this site builds.
+            that this site builds; or it knows other classes than the site.
     """
-    everything = (data.test,) if len(data.test) else (data.train, data.validation)
-    parts = [part for part in everything if part.masks is not None and len(part)]
+    parts = judged_on(data)
     if sum(map(len, parts)) < min_evaluated:
-        return Reply(False, {"reason": "too_few_images", "message": TOO_FEW})
-    model = student(request.blob, request.meta.get("network"))
-    return Reply(True, scores(parts, {"student": lambda pictures: probabilities(model, pictures), "teacher": teacher}))
+        return Reply(False, {"reason": FEW, "message": TOO_FEW})
+    labels = _labels(request.meta.get("classes"), classes)
+    models = {"student": _answer(request, labels, classes), "teacher": teacher}
+    if labels == ONE:
+        return Reply(True, scores(parts, models))
+    told = scores_of_classes(parts, models, classes, min_evaluated)
+    if not any("n" in score for score in told.values()):
+        return Reply(False, {"reason": FEW, "message": TOO_FEW})
+    return Reply(True, {"classes": told})
 
 
-def scores(parts: list[PictureSet], models: Mapping[str, Answer]) -> dict[str, Any]:
-    """{"n", each model: {"mean", "std"}}: Dice over all pictures of `parts`, as fractions to four digits; nothing else leaves.
-
-    Raises:
-        AnswerError: a model answers with another shape, or with what is no probability.
-    """
-    told = {name: summary(_dice(parts, answer)) for name, answer in models.items()}
-    means = {name: {"mean": round(s.mean, DIGITS), "std": round(s.std, DIGITS)} for name, s in told.items()}
-    return {"n": sum(map(len, parts)), **means}
+def judged_on(data: PrivateData) -> list[PictureSet]:
+    """The annotated private pictures that a student is judged on: the test share, or all where there is none."""
+    everything = (data.test,) if len(data.test) else (data.train, data.validation)
+    return [part for part in everything if part.masks is not None and len(part)]
 
 
-def student(blob: bytes, network: Any) -> nn.Module:
+def _labels(sent: Any, known: Sequence[str]) -> tuple[str, ...]:
+    """The student's classes in the order of its outputs; `ONE` where the request names none."""
+    if sent is None and len(known) < 2:
+        return ONE
+    names = sent if isinstance(sent, list) and all(isinstance(name, str) for name in sent) else []
+    if not known or not set(known) <= set(names) or names != sorted(set(names)) or len(names) < 2:
+        raise AnswerError(
+            f"the student's classes are not two or more names in their order with this site's {list(known)} among them; "
+            "write the same classes in the study and in the site's own file"
+        )
+    return tuple(names)
+
+
+def _answer(request: Request, labels: Sequence[str], known: Sequence[str]) -> Answer:
+    """The student's probabilities in the shape of the site's masks: of the classes that the site knows."""
+    model, count = student(request.blob, request.meta.get("network"), len(labels)), len(labels)
+    if count == 1:
+        return lambda pictures: probabilities(model, pictures)
+    planes = [labels.index(label) for label in known]
+    chosen = planes if len(planes) > 1 else planes[0]
+    return lambda pictures: probabilities(model, pictures, classes=count)[:, chosen]
+
+
+def student(blob: bytes, network: Any, classes: int = 1) -> nn.Module:
     """The network that the coordinator sent: weights as data only, and no code of its choice is imported.
 
     Raises:
         AnswerError: see `evaluated`.
     """
-    spec = _spec(network)
+    spec = _spec(network, classes)
     try:
         weights = parse_weights(blob)
     except (SafetensorError, KeyError) as error:  # KeyError: a number type that torch lacks
@@ -78,7 +105,7 @@ def student(blob: bytes, network: Any) -> nn.Module:
     return model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _spec(network: Any) -> NetworkSpec:
+def _spec(network: Any, classes: int) -> NetworkSpec:
     try:
         spec = NetworkSpec.model_validate(network)
     except ValidationError as error:
@@ -87,8 +114,10 @@ def _spec(network: Any) -> NetworkSpec:
         raise AnswerError(
             f"the student's network cannot be read: {where}: {fault['msg']}; send its network settings"
         ) from None
-    if spec.classes != 1:
-        raise AnswerError(f"the student's network has classes = {spec.classes}; a site judges students of 1 class")
+    if spec.classes != classes:
+        raise AnswerError(
+            f"the student's network has classes = {spec.classes}, expected {classes}; send the student's own settings"
+        )
     if is_user_factory(spec.network):
         raise AnswerError(
             f"the student's network {spec.network!r} is code of the coordinator's choice, which no site imports; "
@@ -130,22 +159,3 @@ def _refuse_misfits(expected: dict[str, Tensor], found: dict[str, Tensor], spec:
 
 def _kind(weights: dict[str, Tensor], name: str) -> tuple[torch.dtype, torch.Size] | None:
     return (weights[name].dtype, weights[name].shape) if name in weights else None
-
-
-def _dice(parts: list[PictureSet], answer: Answer) -> NDArray[np.float64]:
-    """(n,) Dice of the answer's masks, in blocks: memory does not grow with the pictures."""
-    values = []
-    for images, truth in _blocks(parts):
-        soft = np.asarray(answer(images))
-        if soft.shape != images.shape:
-            raise AnswerError(
-                f"answer of shape {soft.shape} for pictures {images.shape}; one probability per pixel is expected"
-            )
-        values.append(dice(quantise(soft) > 127, truth > 127))
-    return np.concatenate(values)
-
-
-def _blocks(parts: list[PictureSet]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    for part in parts:
-        for start in range(0, len(part), BLOCK):
-            yield np.asarray(part.images[start : start + BLOCK]), np.asarray(part.masks[start : start + BLOCK])

@@ -1,6 +1,8 @@
 """What the gate lets through of a student: to be judged, or to be fine-tuned, on private pictures."""
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.approvals import Admit, Approvals
@@ -28,7 +30,7 @@ class StudentRules:
         reply = Reply(True, known) if known else self.inner.handle(request)
         if not reply.ok:
             return reply
-        if reply.meta["n"] < self.policy.min_evaluated:
+        if any(score.get("n", 0) < self.policy.min_evaluated for score in _told(reply.meta)):
             raise Refusal("too_few_images", "this site has too few annotated pictures to judge a student")
         self.quota.answered(student, reply.meta)
         return reply
@@ -49,3 +51,8 @@ class StudentRules:
         if reply.meta.get("n", self.policy.min_evaluated) < self.policy.min_evaluated:
             raise Refusal("too_few_images", "this site has too few annotated pictures to judge a student")
         return reply
+
+
+def _told(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The scores in an answer, by class or not; a class that is refused has none."""
+    return [score for score in meta.get("classes", {"": meta}).values() if "refused" not in score]

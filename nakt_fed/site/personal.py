@@ -17,10 +17,11 @@ from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply
 from nakt_fed.locks import in_line
 from nakt_fed.predict import Teacher, probabilities
-from nakt_fed.site.evaluation import TOO_FEW, scores, student
+from nakt_fed.site.evaluation import TOO_FEW, student
 from nakt_fed.site.personal_job import Job, Trainer
 from nakt_fed.site.personal_list import NUMBERS
 from nakt_fed.site.personal_training import learnable
+from nakt_fed.site.scores import scores
 from nakt_fed.site_data import PrivateData
 from nakt_fed.weights import write_atomically
 

@@ -89,11 +89,10 @@ class SiteFile(Part):
         classes = self.site.classes
         refuse_masks("[private]", self.private and self.private.masks, classes)
         refuse_outputs("site.classes names", "teacher", self.teacher.classes, classes)
-        for key in ("evaluate_student", "personalise_student") if len(classes) > 1 else ():
-            if getattr(self.policy, key, False):
-                raise ValueError(
-                    f"policy.{key} works with one class, site.classes are {list(classes)}; set it to false"
-                )
+        if self.policy.personalise_student and len(classes) > 1:
+            raise ValueError(
+                f"policy.personalise_student works with one class, site.classes are {list(classes)}; set it to false"
+            )
         if self.teacher.checkpoint is None:
             raise ValueError(
                 "teacher.checkpoint is missing; train one with `nakt train` and name its .safetensors file"

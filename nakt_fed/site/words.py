@@ -52,11 +52,17 @@ def _evaluation(file: SiteFile, count: int | None) -> list[str]:
     pictures = "the" if count is None else f"{count:,}"
     rule = (
         f"a student may be evaluated here on {pictures} private pictures, at most {policy.evaluations_per_day} students a day; "
-        "only mean, standard deviation and number leave, for the student and for the site's own teacher"
+        f"only mean, standard deviation and number leave, for the student and for the site's own teacher{_each_class(file)}"
     )
     if count is not None and count < policy.min_evaluated:
         return [rule, f"but every evaluation will be refused: at least {policy.min_evaluated} pictures are needed"]
     return [rule]
+
+
+def _each_class(file: SiteFile) -> str:
+    if not file.site.classes:
+        return ""
+    return f", where sites know different classes for each class that at least {file.policy.min_evaluated} of these pictures show"
 
 
 def _personalisation(file: SiteFile, count: int | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -31,11 +32,14 @@ class Telling:
                 yield Exchange(name, request, self.replies[name], 0.1)
 
 
-def judged(tmp_path: Path, **replies: Reply) -> tuple[dict[str, dict[str, Any]], Telling, Ledger]:
+def judged(
+    tmp_path: Path, asked: Mapping[str, list[str]] = MappingProxyType({}), **replies: Reply
+) -> tuple[dict[str, dict[str, Any]], Telling, Ledger]:
     (tmp_path / "student.safetensors").write_bytes(b"weights")
     sites, ledger = Telling(replies), Ledger(tmp_path / "ledger.jsonl")
     network = NetworkSpec(network="unet", width=4)
-    return judged_at_sites(sites, sites.names, tmp_path / "student.safetensors", network, ledger), sites, ledger
+    told = judged_at_sites(sites, sites.names, tmp_path / "student.safetensors", network, ledger, asked)
+    return told, sites, ledger
 
 
 def test_scores_come_back_in_the_order_of_the_study_and_are_in_the_ledger(tmp_path: Path) -> None:
@@ -55,6 +59,45 @@ def test_scores_come_back_in_the_order_of_the_study_and_are_in_the_ledger(tmp_pa
 def test_what_is_no_score_is_not_believed(tmp_path: Path, meta: dict[str, Any]) -> None:
     told, _, _ = judged(tmp_path, a=Reply(True, meta))
     assert told == {"a": {"refused": "bad_reply"}}
+
+
+ASKED = {"a": ["lesion"], "b": ["nodule", "lesion"], "c": ["nodule"]}
+FEW = {"refused": "too_few_images"}
+
+
+def test_of_several_classes_each_comes_back_under_its_title(tmp_path: Path) -> None:
+    both, other = Reply(True, {"classes": {"nodule": GOOD, "lesion": FEW}}), {**GOOD, "n": 10}
+    replies = {
+        "a": Reply(True, {"classes": {"lesion": other}}),
+        "b": both,
+        "c": Reply(False, {"reason": "no_evaluation"}),
+    }
+    told, sites, ledger = judged(tmp_path, ASKED, **replies)
+    assert list(told.items()) == [
+        ("a:lesion", other), ("b:lesion", FEW), ("b:nodule", GOOD), ("c", {"refused": "no_evaluation"})
+    ]  # fmt: skip
+    assert [request.meta["classes"] for request in sites.asked] == 3 * [["lesion", "nodule"]]
+    lines = {line["site"]: (line["outcome"], line["pictures"]) for line in ledger.lines()}
+    assert lines == {"a": ("ok", 10), "b": ("ok", 12), "c": ("failed", 0)}
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        GOOD,
+        {"classes": {}},
+        {"classes": {"nodule": GOOD}},
+        {"classes": {"lesion": GOOD, "nodule": GOOD}},
+        {"classes": {"lesion": {**GOOD, "n": 0}}},
+        {"classes": {"lesion": {"refused": "<script>"}}},
+        {"classes": {"lesion": GOOD}, "n": 12},
+        {"classes": [GOOD]},
+    ],
+)
+def test_a_site_is_believed_of_the_classes_that_it_was_asked_for(tmp_path: Path, meta: dict[str, Any]) -> None:
+    told, _, ledger = judged(tmp_path, ASKED, a=Reply(True, meta))
+    assert told == {"a": {"refused": "bad_reply"}}
+    assert [line["reason"] for line in ledger.lines()] == ["bad_reply"]
 
 
 PERSONAL = {**GOOD, "personalised": {"mean": 0.8, "std": 0.1}}

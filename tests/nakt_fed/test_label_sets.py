@@ -75,11 +75,15 @@ TEACHERS: dict[str, Answer] = {"ann": bright, "bob": two, "few": half}
 
 def label_study(root: Path, **tables: Any) -> Study:
     wanted = {"site": SITES, "test": TEST, "transferal": {"views": 1}, "filter": {"min_target_pixels": 330 * 144}}
-    return tiny_study(root, **{**wanted, **tables})
+    return tiny_study(root, **{**wanted, "round": {"judge_student": True}, **tables})
 
 
 def sites_of(study: Study, folder: Path) -> Hospitals:
-    return Hospitals({name: service_of(study, name, folder, TEACHERS[name]) for name in study.site_names})
+    """ann and bob have eight private pictures, `few` has held out two."""
+    services = {name: service_of(study, name, folder, TEACHERS[name]) for name in study.site_names}
+    for service in services.values():
+        service.min_evaluated = 8
+    return Hospitals(services)
 
 
 def carried_out(study: Study, folder: Path) -> Path:
@@ -147,6 +151,22 @@ def test_everyone_is_judged_by_what_they_know(finished: Path, study: Study) -> N
         assert results["dice"]["student"][f"outside:{label}"]["mean"] == pytest.approx(values.mean())
 
 
+def test_the_sites_judge_the_student_by_what_they_know(finished: Path, folders: Path) -> None:
+    """Each class is as if it were evaluated alone, with the student's output of that class."""
+    told = json.loads((finished / "results.json").read_text())["at_sites"]
+    assert list(told) == ["ann:lesion", "bob:lesion", "bob:nodule", "few"]
+    assert told["few"] == {"refused": "too_few_images"}
+    for name, label in (("ann", "lesion"), ("bob", "lesion"), ("bob", "nodule")):
+        student = finished / "student.safetensors"
+        rows = evaluate_folder(
+            student, folders / name / "images", folders / name / "masks", label=label, distances=False
+        )
+        score = told[f"{name}:{label}"]
+        assert score["n"] == len(rows["dice"]) == 8
+        assert score["student"]["mean"] == pytest.approx(rows["dice"].mean(), abs=1e-4)
+    assert told["bob:lesion"]["teacher"] != told["bob:nodule"]["teacher"]
+
+
 def test_results_say_what_each_class_kept(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["classes"]["lesion"]["weights"] == {"ann": 0.5, "bob": 0.5}
@@ -166,6 +186,7 @@ def test_the_terminal_shows_a_column_per_class_and_test_set(finished: Path) -> N
     assert row.count("–") == 3  # two test sets of nodules, and the mean
     assert "outside:lesion" in told
     assert "class nodule: " in told
+    assert [line.split()[0] for line in told.splitlines() if line.startswith("bob:")] == ["bob:lesion", "bob:nodule"]
 
 
 def test_the_report_has_a_part_per_class(finished: Path, tmp_path: Path) -> None:
@@ -177,6 +198,7 @@ def test_the_report_has_a_part_per_class(finished: Path, tmp_path: Path) -> None
     assert "lesion 0.500; nodule 0.500" in page
     assert "named after a site (few:nodule)" in page
     assert "<h3>outside:nodule</h3>" in page
+    assert page.count('<th scope="row">bob:nodule</th>') == 1
     assert ": few/" not in page  # held out at a site: shown, never named
 
 
@@ -318,7 +340,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "does not say of which class its masks are",
     ),
     "fine-tuning": ({"fine_tune": {"images": "few/images", "masks": "few/masks"}}, "fine_tune works with one class"),
-    "judging": ({"round": {"judge_student": True}}, "round.judge_student works with one class"),
 }
 
 
@@ -464,8 +485,9 @@ def test_a_site_file_says_which_classes_its_teacher_knows() -> None:
     site = SiteFile.model_validate(raw).spec()
     assert site.classes == ("lesion", "nodule")
     assert site.teacher.classes == 2
-    with pytest.raises(ValidationError, match=r"policy\.evaluate_student works with one class"):
-        SiteFile.model_validate({**raw, "policy": {"evaluate_student": True}})
+    assert SiteFile.model_validate({**raw, "policy": {"evaluate_student": True}}).policy.evaluate_student
+    with pytest.raises(ValidationError, match=r"policy\.personalise_student works with one class"):
+        SiteFile.model_validate({**raw, "policy": {"personalise_student": True}})
     with pytest.raises(ValidationError, match=r"\[private\] has one folder of masks for 2 classes"):
         SiteFile.model_validate({**raw, "private": {"images": "i", "masks": "m"}})
 

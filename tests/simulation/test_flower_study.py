@@ -124,7 +124,8 @@ def test_sites_of_different_classes_give_through_flower_what_the_oracle_gives(st
     one = SITE.format(name="one").replace('"one/masks"', '{ lesion = "one/masks" }')
     one_class_only = "[fine_tune]\nat_sites = true\nepochs = 2\n"
     assert one_class_only in STUDY
-    study.write_text(STUDY.replace(one_class_only, "") + one + two)
+    judged = STUDY.replace(one_class_only, "").replace("[round]", "[round]\njudge_student = true")
+    study.write_text(judged + one + two)
     run, oracle = new_run(study, "flower"), new_run(study, "oracle")
     run_in_process(load_study(study), oracle)
     run_flower(study, run, False, lambda event: None)
@@ -140,8 +141,11 @@ def test_sites_of_different_classes_give_through_flower_what_the_oracle_gives(st
         verdicts = (folder / "classes" / label / "filter.csv" for folder in (run, oracle))
         assert len({path.read_text() for path in verdicts}) == 1
     assert (run / "student.safetensors").read_bytes() == (oracle / "student.safetensors").read_bytes()
-    dice = [json.loads((folder / "results.json").read_text())["dice"] for folder in (run, oracle)]
-    assert dice[0] == dice[1]
+    ours, theirs = (json.loads((folder / "results.json").read_text()) for folder in (run, oracle))
+    assert [ours[key] for key in ("dice", "at_sites")] == [theirs[key] for key in ("dice", "at_sites")]
+    assert {title: score["n"] for title, score in ours["at_sites"].items()} == {
+        "one:lesion": 10, "two:lesion": 11, "two:nodule": 11
+    }  # fmt: skip
 
 
 def users_environment(home: Path) -> dict[str, str]:

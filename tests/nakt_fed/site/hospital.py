@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,13 @@ def write_key(folder: Path, name: str = "coordinator") -> Path:
     return private
 
 
-def site_file(folder: Path, private: Path | None = None, test_share: float = 0.0, **policy: Any) -> SiteFile:
-    """`private` holds images and masks; approval is automatic unless told otherwise."""
+def site_file(
+    folder: Path, private: Path | None = None, test_share: float = 0.0, classes: Sequence[str] = (), **policy: Any
+) -> SiteFile:
+    """`private` holds images and masks, of several classes a folder of masks each; approval is automatic unless told
+    otherwise."""
     raw: dict[str, Any] = {
-        "site": {"name": "ann", "image_size": SIZE, "threads": 1},
+        "site": {"name": "ann", "image_size": SIZE, "threads": 1, "classes": list(classes)},
         "teacher": {"network": "unet", "width": 2, "checkpoint": "teacher.safetensors"},
         "coordinator": {
             "address": "coordinator.example:9092",
@@ -59,8 +63,8 @@ def site_file(folder: Path, private: Path | None = None, test_share: float = 0.0
         "policy": {"approval": "automatic", **policy},
     }
     if private:
-        folders = {name: str(private / name) for name in ("images", "masks")}
-        raw["private"] = {**folders, "test_share": test_share}
+        masks = {label: str(private / label) for label in classes} if len(classes) > 1 else str(private / "masks")
+        raw["private"] = {"images": str(private / "images"), "masks": masks, "test_share": test_share}
     return parse(SiteFile, raw, folder, "site.toml")
 
 
@@ -115,8 +119,8 @@ class Coordinator:
         meta = {"set": "transferal", "manifest": self.manifest.sha256, "range": [start, stop], "near": 0}
         return self.signed(Request("masks", {**meta, **changes}))
 
-    def judge(self, student: bytes, network: Any) -> Request:
-        return self.signed(Request("evaluate", {"network": network}, student))
+    def judge(self, student: bytes, network: Any, **meta: Any) -> Request:
+        return self.signed(Request("evaluate", {"network": network, **meta}, student))
 
     def personalise(self, student: bytes, network: Any, recipe: Any, send: bool = False) -> Request:
         about = {"student": hashlib.sha256(student).hexdigest(), "network": network, "recipe": recipe}

@@ -201,7 +201,20 @@ json_values = st.recursive(
 kinds = st.sampled_from(["hello", "prepare", "offer", "pictures", "masks", "evaluate", "personalise", "app"]) | st.text(
     max_size=8
 )
-keys = ["set", "manifest", "chunk", "range", "near", "order", "signature", "network", "run", "student", "recipe"]
+keys = [
+    "set",
+    "manifest",
+    "chunk",
+    "range",
+    "near",
+    "order",
+    "signature",
+    "network",
+    "classes",
+    "run",
+    "student",
+    "recipe",
+]
 
 
 @pytest.fixture(scope="module")
