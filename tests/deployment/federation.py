@@ -11,7 +11,7 @@ from nakt_fed.study import Study
 from simulation.loopback import Loopback
 from tests.deployment.hospitals import settle
 from tests.deployment.running import Running, Started
-from tests.deployment.studies import local_study, write_study
+from tests.deployment.studies import NO_NAMES, Asked, local_study, write_study
 from tests.watch import family, survivors
 
 HERE = Path(__file__).parent
@@ -19,10 +19,12 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Federation(Loopback):
-    """`pause`: seconds that a teacher takes per batch. Sites approve automatically unless `policy` says otherwise."""
+    """`pause`: seconds that a teacher takes per batch. Sites approve automatically unless `policy` says otherwise. `classes`: of
+    sites whose teachers' outputs have names."""
 
     pause: float = 0.2
     policy: dict[str, dict[str, Any]] = field(default_factory=dict)
+    classes: dict[str, list[str]] = field(default_factory=dict)
     kind: Any = Started
     known: dict[int, int] = field(default_factory=dict)
 
@@ -41,7 +43,7 @@ class Federation(Loopback):
         assert not left, left
 
     def settle(self, number: int, name: str, raw: dict[str, Any]) -> None:
-        settle(self.root / name, number, raw)
+        settle(self.root / name, number, raw, self.classes.get(name, []))
         raw["policy"] |= self.policy.get(name, {})
 
     def look(self) -> None:
@@ -66,11 +68,12 @@ class Federation(Loopback):
         self.look()
         return super().start(kind, name, *arguments)
 
-    def write_study(self, name: str, pictures: int, seed: int = 0, **tables: dict[str, Any]) -> Path:
-        return write_study(self.root, self.names, name, pictures, seed, **tables)
+    def write_study(self, name: str, pictures: int, seed: int = 0, asked: Asked = NO_NAMES, **tables: Any) -> Path:
+        """`asked`: the sites that take part and their classes; otherwise all do, whatever their one class is called."""
+        return write_study(self.root, tuple(asked) or self.names, name, pictures, seed, asked, **tables)
 
-    def local_study(self, name: str, **tables: dict[str, Any]) -> Study:
-        return local_study(self.root, self.names, name, **tables)
+    def local_study(self, name: str, asked: Asked = NO_NAMES, **tables: Any) -> Study:
+        return local_study(self.root, tuple(asked) or self.names, name, asked, **tables)
 
     def run(self, study: Path, *more: object) -> Running:
         words = ("run", study, "--federation", self.kit, "--runs", self.root / "runs", *more)
