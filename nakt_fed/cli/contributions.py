@@ -15,25 +15,30 @@ import click
 @click.option(
     "--pictures", default=2000, show_default=True, type=click.IntRange(16), help="At most so many for each student."
 )
-def contributions(run: Path, epochs: int | None, pictures: int) -> None:
+@click.option(
+    "--class", "label", default="",
+    help="Where the sites know different classes: the one to look at; the files then lie in RUN/classes/CLASS.",
+)  # fmt: skip
+def contributions(run: Path, epochs: int | None, pictures: int, label: str) -> None:
     """Write RUN/contributions.json and RUN/contributions.html: leave-one-out and Shapley contributions of the sites to
     the Dice of the pseudo masks, their agreement, calibration and where they differ. No site is asked.
     """
+    from nakt_fed.classes import class_folder
     from nakt_fed.contributions.gather import gathered, write_json
     from nakt_fed.replay.stored import StoredRun
     from nakt_fed.report.contributions_page import write_contributions
     from nakt_fed.resume import answers_in_use
 
     with answers_in_use(run):
-        stored = StoredRun(run)
+        stored, place = StoredRun(run, label), class_folder(run, label)
         found = gathered(stored)
         if epochs:
             from nakt_fed.contributions.students import students
 
-            place = run / "contributions"
-            found["students"] = students(stored, place, epochs=epochs, pictures=pictures, on_student=_say)
-        write_json(found, run / "contributions.json")
-        page = write_contributions(stored, found, run)
+            made = place / "contributions"
+            found["students"] = students(stored, made, epochs=epochs, pictures=pictures, on_student=_say)
+        write_json(found, place / "contributions.json")
+        page = write_contributions(stored, found, place)
     _print(found)
     click.echo(f"page: {page}")
 

@@ -67,7 +67,10 @@ def gathered(run: StoredRun, *, seed: int = 0) -> dict[str, Any]:
         RunError: the run has no annotated pictures that the sites have answered.
     """
     if not run.tests:
-        raise RunError(f"{run.folder} has no test set, so there is no Dice to contribute to; add [[test]] to the study")
+        masks = f" with masks of {run.label!r}" if run.label else ""
+        raise RunError(
+            f"{run.folder} has no test set{masks}, so there is no Dice to contribute to; add [[test]] to the study"
+        )
 
     combiners = run.combiners(run.study.fusion)
 
@@ -80,6 +83,7 @@ def gathered(run: StoredRun, *, seed: int = 0) -> dict[str, Any]:
     return {
         "version": VERSION,
         "study": run.study.study.name,
+        **({"class": run.label} if run.label else {}),
         "weighting": run.study.fusion.weighting,
         "sites": run.active,
         "pictures": {name: len(shared.manifest) for name, shared in run.tests.items()},

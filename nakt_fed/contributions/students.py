@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nakt_fed.checkpoint import is_saved, load_checkpoint
+from nakt_fed.classes import class_folder
 from nakt_fed.contributions.gather import Real, told
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import read_filter
@@ -56,9 +57,10 @@ def students(
 
 
 def _rows(run: StoredRun, pictures: int) -> list[int]:
-    if not (run.folder / "filter.csv").exists():
-        raise RunError(f"{run.folder} has no filter.csv yet; go on with `{resume_command_of(run.folder)}`")
-    kept = [row for row, verdict in enumerate(read_filter(run.folder / "filter.csv")) if verdict.kept]
+    place = class_folder(run.folder, run.label)
+    if not (place / "filter.csv").exists():
+        raise RunError(f"{place} has no filter.csv yet; go on with `{resume_command_of(run.folder)}`")
+    kept = [row for row, verdict in enumerate(read_filter(place / "filter.csv")) if verdict.kept]
     return [kept[i] for i in np.linspace(0, len(kept) - 1, min(pictures, len(kept))).round().astype(int)]
 
 

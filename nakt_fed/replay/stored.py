@@ -43,7 +43,9 @@ class StoredRun:
             known = (
                 "one class: leave it out" if whole.classes == ONE else f"{', '.join(whole.classes)}: name one of them"
             )
-            raise RunError(f"{folder}: the sites know {known} (--class, which only `nakt fuse` and `nakt sweep` have)")
+            raise RunError(
+                f"{folder}: the sites know {known} (--class, which `nakt fuse`, `sweep` and `contributions` have)"
+            )
         self.study = whole.of_class(label)
         if not (self.folder / "manifest.json").exists() or "round" not in self.transferal.masks.group.attrs:
             raise RunError(

@@ -412,6 +412,25 @@ def test_a_single_class_student_takes_the_steps_of_the_runs_own(finished: Path, 
     assert epochs == round(run.study.student.epochs * ratio)
 
 
+def test_what_a_site_brought_to_a_class(finished: Path, tmp_path: Path) -> None:
+    """The sites that know it, the test sets that have masks of it; all of them together are the run's ensemble."""
+    folder = Path(shutil.copytree(finished, tmp_path / "run"))
+    assert nakt("contributions", folder).err.count("lesion, nodule: name one of them (--class") == 1
+    done = nakt("contributions", folder, "--class", "nodule", "--students", "1", "--pictures", "16")
+    assert done.code == 0, done.err
+    assert {path.name for path in folder.glob("contributions*")} == set()
+    found = json.loads((folder / "classes/nodule/contributions.json").read_text())
+    validator("contributions").validate(found)
+    assert (found["class"], found["sites"], found["pictures"]) == ("nodule", ["bob", "few"], {"few": 2, "outside": 3})
+    dice = json.loads((folder / "results.json").read_text())["dice"]
+    for test in ("few", "outside"):
+        row = dice["ensemble"][f"{test}:nodule"]["mean"]
+        assert found["everyone"]["per_set"][test] == pytest.approx(row, abs=1e-6)
+    kept = json.loads((folder / "results.json").read_text())["classes"]["nodule"]["kept"]
+    assert found["students"]["pictures"] == min(16, kept)
+    assert ": nodule</h1>" in (folder / "classes/nodule/contributions.html").read_text(encoding="utf-8")
+
+
 def test_a_site_withdraws_and_the_others_are_not_asked_again(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
