@@ -18,7 +18,8 @@ class Request:
     offer     blob: the manifest (JSON) of a picture set; the site accepts or refuses before a picture is looked at
     pictures  blob: coded pictures of the offered set, meta `indices`: the site keeps them (views need them again)
     masks     meta `set`, `manifest`, `indices`: answer with the teacher's soft masks
-    evaluate  blob: a student (safetensors), meta `network`: its Dice and the teacher's on the private pictures
+    evaluate  blob: a student (safetensors), meta `network`, of several classes `classes`: its Dice and the teacher's on the
+              private pictures
     personalise  meta `student` (its SHA-256), `network`, `recipe`: fine-tune it on the private pictures and keep it; Dice of
               teacher, student and personalised student. blob: the student, once the site has asked for it (`send_student`)
     app       blob: a Flower bundle; asked by the site's own SuperNode: may it run here
