@@ -1,6 +1,6 @@
 """A run between hospitals as its folder looks while it goes on; events and ledger by those who write them in a run.
 
-`status_fixture` is no test; test_status.py and test_status_page.py tell their stories with it.
+`story` is no test; test_status.py and test_page.py tell their stories with it.
 """
 
 import json
