@@ -92,7 +92,7 @@ def write_pictures(folder: Path, n: int, size: int, seed: int = 0) -> Path:
     return folder
 
 
-RESNET = {"network": "panoptic_fpn", "encoder": "resnet18"}
+RESNET: dict[str, Any] = {"network": "panoptic_fpn", "encoder": "resnet18"}
 
 
 def synthetic_study(

@@ -17,7 +17,6 @@ from nakt_fed.classes import (
     written,
 )
 from nakt_fed.errors import StudyError
-from nakt_fed.recipe import Name, Part
 from nakt_fed.study_tables import (
     FilterSpec,
     FineTuneSpec,
@@ -30,6 +29,7 @@ from nakt_fed.study_tables import (
     TestSpec,
     TransferalSpec,
 )
+from nakt_fed.toml_types import Name, Names, Part
 
 LEAST_CHUNKS, LEAST_CHUNK, MOST_CHUNK = 8, 16, 4096  # chunks in a set; pictures in a chunk
 
@@ -144,7 +144,7 @@ class RemoteSite(Part):
     """A hospital of a deployment: its name, and its classes where sites know different ones; the rest is in its own site file."""
 
     name: Name
-    classes: tuple[Name, ...] = ()
+    classes: Names = ()
 
     @model_validator(mode="before")
     @classmethod

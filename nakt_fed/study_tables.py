@@ -1,7 +1,6 @@
 """The tables of a study file: what a user may write in each of them, and what cannot be."""
 
 import os
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,12 +12,13 @@ from nakt_fed.classes import (
     with_outputs,
     written,
 )
-from nakt_fed.recipe import Name, NetworkSpec, Part, Recipe, Share
+from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.toml_file import in_words
+from nakt_fed.toml_types import Name, Names, Part, Place, Share
 from nakt_fed.weightings import refuse_unknown
 
 MaskFolders = Annotated[
-    Path | dict[Name, Path],
+    Place | dict[Name, Place],
     in_words('write a folder, or a table of one folder per class, { lesion = "…" }; a class is named like a site'),
 ]
 """A folder of masks, or where there are several classes one per class."""
@@ -35,7 +35,7 @@ class TeacherSpec(NetworkSpec, Recipe):
     """A site's network: trained on the site's private pictures, or loaded from a checkpoint."""
 
     width: Width | None = None
-    checkpoint: Path | None = None
+    checkpoint: Place | None = None
     binary: bool = False
 
 
@@ -47,9 +47,9 @@ class SiteSpec(Part):
     """
 
     name: Name
-    images: Path | None = None
+    images: Place | None = None
     masks: MaskFolders | None = None
-    classes: tuple[Name, ...] = ()
+    classes: Names = ()
     test_share: Share = 0.0
     teacher: TeacherSpec
 
@@ -79,7 +79,7 @@ class SiteSpec(Part):
 class TransferalSpec(Part):
     """The pictures that are nobody's secret; `views` derived pictures per picture are answered by the teachers too."""
 
-    images: list[Path] = Field(min_length=1)
+    images: list[Place] = Field(min_length=1)
     views: int = Field(default=20, ge=0, le=999)
     mix: float = Field(default=0.7, ge=0, le=1)
     duplicates: Literal["refuse", "drop"] = "refuse"
@@ -128,8 +128,8 @@ class FineTuneSpec(Recipe):
     """Algorithm 2: on a few annotated pictures of the coordinator's; `at_sites`: on the private ones of each site that allows
     it, where the personalised student stays."""
 
-    images: Path | None = None
-    masks: Path | None = None
+    images: Place | None = None
+    masks: Place | None = None
     at_sites: bool = False
     epochs: int = Field(default=50, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -152,9 +152,9 @@ class TestSpec(Part):
 
     __test__ = False  # not a pytest class
     name: Name
-    images: Path
+    images: Place
     masks: MaskFolders
-    classes: tuple[Name, ...] = ()
+    classes: Names = ()
 
     @model_validator(mode="before")
     @classmethod

@@ -297,8 +297,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         changed(0, classes=["lesion", "cyst"]),
         r"one folder of masks for 2 classes; write masks = \{ cyst",
     ),
-    "a number": (changed(0, classes=5), r"site\[0\].classes: Input should be a valid tuple"),
-    "a word": (changed(0, classes="lesion"), r"site\[0\].classes: Input should be a valid tuple"),
+    "a number": (changed(0, classes=5), r"site\[0\].classes: Input should be a list"),
+    "a word": (changed(0, classes="lesion"), r"site\[0\].classes: Input should be a list"),
     "lists": (changed(0, classes=[["lesion"]]), r"site\[0\].classes\[0\]: "),
     "twice": (changed(0, classes=["lesion", "lesion"]), "names the class 'lesion' twice"),
     "outputs of a teacher": (

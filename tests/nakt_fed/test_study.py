@@ -116,7 +116,7 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         ),
         (("site", 0, "teacher", "width"), 1, "site[0].teacher.width: Input should be greater than or equal to 2"),
         (("site", 0, "teacher", "classes"), 2, "site[0]: teacher.classes is 2, but site 'ann' knows 1 class"),
-        (("site", 0, "teacher", "network"), 3, "site[0].teacher.network: Input should be a valid string (got 3)"),
+        (("site", 0, "teacher", "network"), 3, "site[0].teacher.network: Input should be a text, in quotes (got 3)"),
         (("site", 0, "teacher", "epochs"), 0, "site[0].teacher.epochs: Input should be greater than or equal to 1"),
         (
             ("site", 0, "teacher", "batch_size"),
@@ -130,7 +130,11 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         ),
         (("site", 0, "teacher", "keep"), "all", "site[0].teacher.keep: Input should be 'best' or 'last'"),
         (("transferal", "images"), [], "transferal.images: List should have at least 1 item"),
-        (("transferal", "images"), "organ", "Input should be a valid list (got 'organ'); write it in brackets, [...]"),
+        (
+            ("transferal", "images"),
+            "organ",
+            "Input should be a list; write it in brackets, [...], also where there is only one (got 'organ')",
+        ),
         (("transferal", "views"), 1000, "transferal.views: Input should be less than or equal to 999"),
         (("transferal", "mix"), 1.5, "transferal.mix: Input should be less than or equal to 1"),
         (("transferal", "duplicates"), "keep", "transferal.duplicates: Input should be 'refuse' or 'drop'"),
@@ -143,7 +147,11 @@ def test_unknown_key_suggests_the_nearest(place: Place, message: str) -> None:
         (("round", "near"), 9, "round.near: Input should be less than or equal to 8"),
         (("round", "min_sites"), 3, "round.min_sites is 3, but the study has 2 sites; lower it"),
         (("student", "learning_rate"), 0, "student.learning_rate: Input should be greater than 0"),
-        (("student", "learning_rate"), "fast", "student.learning_rate: Input should be a valid number"),
+        (
+            ("student", "learning_rate"),
+            "fast",
+            "student.learning_rate: Input should be a number, without quotes (got 'fast')",
+        ),
         (("student", "learning_rate"), float("nan"), "student.learning_rate: Input should be a finite number"),
         (("round", "site_timeout"), float("inf"), "round.site_timeout: Input should be a finite number"),
         (
@@ -174,6 +182,48 @@ def test_impossible_value_is_refused_with_its_key(place: Place, value: Any, mess
     told = refusal(put(place, value))
     assert told.startswith(("breast.toml cannot be used:\n", "breast.toml has a path"))
     assert message in told
+
+
+WHOLE, NUMBER = "a whole number, without quotes or decimal point", "a number, without quotes"
+SWITCH, TEXT, PATH = "true or false, without quotes", "a text, in quotes", "the path of a file or folder, in quotes"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected", "came"),
+    [
+        ("study.seed = 7.0", WHOLE, "7.0"),
+        ("study.seed = true", WHOLE, "true"),
+        ('study.image_size = "96"', WHOLE, "'96'"),
+        ("study.image_size = 96.0", WHOLE, "96.0"),
+        ("student.epochs = true", WHOLE, "true"),
+        ('student.epochs = "5"', WHOLE, "'5'"),
+        ("student.epochs = 2024-01-01", WHOLE, "2024-01-01"),
+        ("round.min_sites = 1.0", WHOLE, "1.0"),
+        ('student.learning_rate = "1e-3"', NUMBER, "'1e-3'"),
+        ("student.learning_rate = true", NUMBER, "true"),
+        ("filter.max_entropy = false", NUMBER, "false"),
+        ("filter.enabled = 1", SWITCH, "1"),
+        ('filter.enabled = "yes"', SWITCH, "'yes'"),
+        ("student.calibrate = 0", SWITCH, "0"),
+        ("student.network = true", TEXT, "true"),
+        ("transferal.images = [3]", PATH, "3"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(line: str, expected: str, came: str) -> None:
+    table, key = line.split(" = ")[0].split(".")
+    raw = put((table, key), tomllib.loads(line)[table][key])
+    place = f"{table}.{key}" + ("[0]" if "[" in line else "")
+    assert refusal(raw) == f"breast.toml cannot be used:\n  {place}: Input should be {expected} (got {came})"
+
+
+def test_a_whole_number_may_stand_for_any_number() -> None:
+    assert parse(put(("student", "learning_rate"), 1)).student.learning_rate == 1.0
+    assert parse(put(("round", "site_timeout"), 60)).round.site_timeout == 60.0
+
+
+def test_brackets_that_are_missing_are_told() -> None:
+    one = put(("site",), RAW["site"][0])
+    assert "  site: Input should be a list of tables; write [[site]], with two brackets on each side" in refusal(one)
 
 
 @pytest.mark.parametrize("table", Study.model_fields)
