@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from nakt_fed.contributions.answers import Disagreement
 from nakt_fed.contributions.gather import originals
 from nakt_fed.replay.stored import StoredRun
+from nakt_fed.report.chart import INK, SERIES, chart, short
 from nakt_fed.report.gallery import Line
 from nakt_fed.report.page import environment, write_page
 from nakt_fed.report.pictures import Tile, data_uri, heat_uri
-from nakt_fed.report.plots import INK, SERIES, chart, intervals, short
+from nakt_fed.report.plots import intervals
 from nakt_fed.report.words import points
 
 PICTURES, SITES = 6, 8

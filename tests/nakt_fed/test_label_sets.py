@@ -30,6 +30,7 @@ from nakt_fed.replay.stored import StoredRun
 from nakt_fed.report import write_report
 from nakt_fed.resume import write_study
 from nakt_fed.run import Run, run_study
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.site.site_file import SiteFile
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
@@ -37,7 +38,6 @@ from nakt_fed.study import Study
 from nakt_fed.study_file import load_federated, parse_study
 from nakt_fed.study_tables import FusionSpec
 from nakt_fed.teacher import fresh_network, trained_teacher
-from nakt_fed.transferal import SharedSet
 from nakt_fed.weightings.check import refuse_combination
 from nakt_fed.withdraw import study_without, withdraw
 from simulation.sweep import cells_of, load_sweep
