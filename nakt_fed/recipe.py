@@ -25,7 +25,7 @@ class Recipe(Part):
 
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
     schedule: Literal["constant", "cosine"] = "cosine"
     ema: float = Field(default=0.995, ge=0, lt=1)
     augment: Literal["paper", "flip", "none"] = "paper"

@@ -27,7 +27,8 @@ Width = Annotated[int, Field(ge=2, le=512)]
 """Of a network that is to be trained or kept here; more than the largest is a slip that takes a machine's memory."""
 Weight = Annotated[float, Field(ge=0)]
 Entropy = Annotated[float, Field(ge=0, le=8)]
-Pixels = Annotated[int, Field(ge=0)]
+Pixels = Annotated[int, Field(ge=0, le=384**2)]
+"""α, at 384×384: with more than there are, no picture would ever be kept."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -123,6 +124,15 @@ class StudentSpec(NetworkSpec, Recipe):
     temperature: float = Field(default=0.5, ge=0.05, le=20)
     calibrate: bool = True
 
+    @model_validator(mode="after")
+    def _something_for_each(self) -> Self:
+        if self.workers > self.batch_size:
+            raise ValueError(
+                f"{self.workers} workers share a batch of {self.batch_size} pictures (batch_size), so some would only repeat "
+                "others' work; lower workers, or raise batch_size"
+            )
+        return self
+
 
 class FineTuneSpec(Recipe):
     """Algorithm 2: on a few annotated pictures of the coordinator's; `at_sites`: on the private ones of each site that allows
@@ -132,7 +142,7 @@ class FineTuneSpec(Recipe):
     masks: Place | None = None
     at_sites: bool = False
     epochs: int = Field(default=50, ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:

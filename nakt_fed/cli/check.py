@@ -39,6 +39,8 @@ def check(study: Path, time: bool) -> None:
 
 
 def _lines(study: "Study", summary: "StudySummary") -> list[str]:
+    from nakt_fed.cautions import cautions
+
     spec, student = study.study, study.student
     lines = [f"study      {spec.name}, {spec.image_size}×{spec.image_size} pixels, seed {spec.seed}"]
     lines += [_site_line(site) for site in summary.sites]
@@ -56,7 +58,8 @@ def _lines(study: "Study", summary: "StudySummary") -> list[str]:
     ]
     lines += [f"fine-tune  on {many(summary.fine_tune, 'annotated picture')}"] if summary.fine_tune else []
     lines += _at_sites(summary) if study.tunes_at_sites else []
-    return lines + [f"test set   {name}: {many(count, 'picture')}" for name, count in summary.tests.items()]
+    lines += [f"test set   {name}: {many(count, 'picture')}" for name, count in summary.tests.items()]
+    return lines + [f"!          {words}" for words in cautions(study, summary)]
 
 
 def _at_sites(summary: "StudySummary") -> list[str]:
