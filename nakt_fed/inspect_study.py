@@ -17,7 +17,7 @@ from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.networks import resolve
 from nakt_fed.site_data import private_data
 from nakt_fed.study import FederatedStudy, Study
-from nakt_fed.study_tables import SiteSpec
+from nakt_fed.study.pictures import SiteSpec
 from nakt_fed.teacher import fresh_network
 from nakt_fed.trainable import refuse_absent_gpus, refuse_useless, try_network
 from nakt_fed.transferal import without_twins

@@ -15,7 +15,7 @@ from nakt_fed.predict import soft_masks
 from nakt_fed.shared_set import SharedSet, shared_test
 from nakt_fed.site_data import private_data
 from nakt_fed.study import Study
-from nakt_fed.study_tables import SiteSpec, TestSpec
+from nakt_fed.study.pictures import SiteSpec, TestSpec
 
 DiceTable = dict[str, dict[str, NDArray[np.float64]]]
 """model -> test set -> Dice per picture."""

@@ -10,7 +10,7 @@ from nakt_fed.errors import DataError, StudyError
 from nakt_fed.networks import describe
 from nakt_fed.predict import normalise, to_input
 from nakt_fed.recipe import NetworkSpec, Recipe
-from nakt_fed.study_tables import StudentSpec
+from nakt_fed.study.learners import StudentSpec
 
 
 def refuse_useless(train: PictureSet) -> None:

@@ -14,7 +14,7 @@ from nakt_fed.cli.results import print_results
 from nakt_fed.cli.words import any_letters
 from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog, end_of, follow
-from nakt_fed.study_file import load_federated
+from nakt_fed.study.file import load_federated
 
 from .client import Client
 from .kit import Kit, load_kit

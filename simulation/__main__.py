@@ -17,7 +17,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
 from nakt_fed.locks import only_one
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ def check(study: Path, time: bool) -> None:
     Of a study that only names its sites, for a deployment, the coordinator's part is checked.
     """
     from nakt_fed.study import FederatedStudy
-    from nakt_fed.study_file import load_study
+    from nakt_fed.study.file import load_study
 
     loaded = load_study(study)
     from nakt_fed.inspect_study import inspect_study  # torch: only once the study is known to be good

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, Strict, StringConstraints, ValidationError, field_validator, model_validator
 
-from nakt_fed.study_tables import StudySpec
+from nakt_fed.study.tables import StudySpec
 from nakt_fed.toml_file import in_words, parse, read_toml
 from nakt_fed.toml_types import Part
 

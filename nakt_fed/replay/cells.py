@@ -21,7 +21,8 @@ from nakt_fed.replay.sweep_file import Setting, Sweep, Variant
 from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import open_group
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.study_tables import FilterSpec, FusionSpec, StudentSpec
+from nakt_fed.study.learners import StudentSpec
+from nakt_fed.study.tables import FilterSpec, FusionSpec
 from nakt_fed.weightings import find
 
 

@@ -10,7 +10,8 @@ from pydantic import Field, Strict, ValidationError, model_validator
 
 from nakt_fed.errors import StudyError
 from nakt_fed.study import Study
-from nakt_fed.study_tables import Entropy, FilterSpec, FusionSpec, Pixels, Seed, StudentSpec
+from nakt_fed.study.learners import StudentSpec
+from nakt_fed.study.tables import Entropy, FilterSpec, FusionSpec, Pixels, Seed
 from nakt_fed.toml_file import explain, parse, read_toml
 from nakt_fed.toml_types import Name, Part
 

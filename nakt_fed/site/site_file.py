@@ -7,7 +7,9 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from nakt_fed.classes import names_in, refuse_masks, refuse_outputs, with_outputs, written
 from nakt_fed.site.policy import Policy
-from nakt_fed.study_tables import MaskFolders, SiteSpec, StudySpec, TeacherSpec
+from nakt_fed.study.learners import TeacherSpec
+from nakt_fed.study.pictures import MaskFolders, SiteSpec
+from nakt_fed.study.tables import StudySpec
 from nakt_fed.toml_file import in_words, parse, read_toml
 from nakt_fed.toml_types import Name, Names, Part, Place, Share
 

@@ -12,7 +12,7 @@ from nakt_fed.status.files import Tail, is_held, written
 from nakt_fed.status.fold import Fold, SiteNotes
 from nakt_fed.status.values import RunStatus, SiteStatus, Stage
 from nakt_fed.study import FederatedStudy, Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 
 STAGES = ("teachers", "pictures", "masks", "fusion", "student", "fine_tune", "evaluation", "report")
 SILENT_SECONDS = 30.0

@@ -35,8 +35,8 @@ from nakt_fed.site.site_file import SiteFile
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_federated, parse_study
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.file import load_federated, parse_study
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.teacher import fresh_network, trained_teacher
 from nakt_fed.weightings.check import refuse_combination
 from nakt_fed.withdraw import study_without, withdraw

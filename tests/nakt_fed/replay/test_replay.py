@@ -22,7 +22,7 @@ from nakt_fed.replay.stored import StoredRun
 from nakt_fed.replay.sweep_file import Setting, Variant, load_sweep
 from nakt_fed.statistics.rows import block, read_rows
 from nakt_fed.store import open_group
-from nakt_fed.study_file import dump_study, load_federated
+from nakt_fed.study.file import dump_study, load_federated
 from simulation.cells import Cell, Made, Task, with_needs
 from simulation.sweep import cells_of
 from tests.command import nakt

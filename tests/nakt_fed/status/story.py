@@ -13,7 +13,7 @@ from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.ledger import Ledger
 from nakt_fed.manifest import Manifest
 from nakt_fed.progress import SiteMeter
-from nakt_fed.study_file import dump_study, parse_study
+from nakt_fed.study.file import dump_study, parse_study
 from tests.tiny import megabytes
 
 CHUNK = 10

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from nakt_fed.errors import StudyError
 from nakt_fed.inspect_study import inspect_study
 from nakt_fed.study import FederatedStudy, Study
-from nakt_fed.study_file import checked_parts, dump_study, load_federated, load_study, parse_study
-from nakt_fed.study_tables import TeacherSpec
+from nakt_fed.study.file import checked_parts, dump_study, load_federated, load_study, parse_study
+from nakt_fed.study.learners import TeacherSpec
 
 BASE = Path("/studies")
 RAW: dict[str, Any] = {
@@ -235,7 +235,7 @@ def test_brackets_that_are_missing_are_told() -> None:
 
 @pytest.mark.parametrize("table", Study.model_fields)
 def test_every_key_is_in_the_docs(table: str) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "simulate.md").read_text(encoding="utf-8")
     annotation = Study.model_fields[table].annotation
     model = next(kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields"))
     keys = {*model.model_fields, *(TeacherSpec.model_fields if table == "site" else ())}
