@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from nakt_fed.inspect_study import StudySummary
 from nakt_fed.losses import dice_bce
 from nakt_fed.precision import half_type, layout
 from nakt_fed.predict import normalise, soft_masks, to_input
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.study import Study
+from nakt_fed.study.summary import StudySummary
 from nakt_fed.teacher import fresh_network
 
 START_SECONDS = 35

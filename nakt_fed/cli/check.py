@@ -8,8 +8,8 @@ import click
 from nakt_fed.cli.words import duration, many, size
 
 if TYPE_CHECKING:
-    from nakt_fed.inspect_study import SiteSummary, StudySummary
     from nakt_fed.study import Study
+    from nakt_fed.study.summary import SiteSummary, StudySummary
 
 
 @click.command()
@@ -24,7 +24,7 @@ def check(study: Path, time: bool) -> None:
     from nakt_fed.study.file import load_study
 
     loaded = load_study(study)
-    from nakt_fed.inspect_study import inspect_study  # torch: only once the study is known to be good
+    from nakt_fed.study.inspect import inspect_study  # torch: only once the study is known to be good
 
     federated = isinstance(loaded, FederatedStudy)
     summary = inspect_study(loaded, federated)
@@ -39,7 +39,7 @@ def check(study: Path, time: bool) -> None:
 
 
 def _lines(study: "Study", summary: "StudySummary") -> list[str]:
-    from nakt_fed.cautions import cautions
+    from nakt_fed.study.cautions import cautions
 
     spec, student = study.study, study.student
     lines = [f"study      {spec.name}, {spec.image_size}×{spec.image_size} pixels, seed {spec.seed}"]

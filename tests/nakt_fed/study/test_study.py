@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nakt_fed.errors import StudyError
-from nakt_fed.inspect_study import inspect_study
 from nakt_fed.study import FederatedStudy, Study
 from nakt_fed.study.file import checked_parts, dump_study, load_federated, load_study, parse_study
+from nakt_fed.study.inspect import inspect_study
 from nakt_fed.study.learners import TeacherSpec
 
 BASE = Path("/studies")

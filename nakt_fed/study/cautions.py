@@ -2,51 +2,15 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from nakt_fed.data.pictures import content_hash
 from nakt_fed.recipe import Recipe
 from nakt_fed.study import FederatedStudy, Study
-
-if TYPE_CHECKING:
-    from nakt_fed.inspect_study import StudySummary
-
-CLUSTER = ("RAY_ADDRESS", "NAKT_RAY_ADDRESS")
-BLACK, WHITE = 16, 240
-"""Levels up to and from which a pixel may be a mask's, resized and coded as JPEG."""
+from nakt_fed.study.summary import Seen, StudySummary
+from nakt_fed.study.trainable import on_cluster
 
 
-@dataclass
-class Seen:
-    """The content hashes of every set of pictures, by what people call it; and which sets look like masks."""
-
-    hashes: dict[str, set[str]] = field(default_factory=dict)
-    like_masks: list[str] = field(default_factory=list)
-
-    def add(self, name: str, images: Any) -> None:
-        """`images`: (N, H, W) uint8."""
-        self.hashes[name] = {content_hash(image) for image in images}
-        if look_like_masks(images):
-            self.like_masks.append(name)
-
-
-def look_like_masks(images: Any) -> bool:
-    """Whether nearly all pixels are black or white, and some are white. `images`: (N, H, W) uint8."""
-    stack = np.asarray(images)
-    white = np.mean(stack >= WHITE) if stack.size else 0.0
-    return bool(white > 0.01 and white + np.mean(stack < BLACK) > 0.95)
-
-
-def on_cluster() -> bool:
-    """Whether the student is trained on a Ray of the user's, elsewhere."""
-    return any(os.environ.get(name) for name in CLUSTER)
-
-
-def cautions(study: Study, summary: "StudySummary") -> list[str]:
+def cautions(study: Study, summary: StudySummary) -> list[str]:
     """A sentence each, with what to change."""
     return [
         *_untested(study, summary),
@@ -57,7 +21,7 @@ def cautions(study: Study, summary: "StudySummary") -> list[str]:
     ]
 
 
-def _untested(study: Study, summary: "StudySummary") -> Iterator[str]:
+def _untested(study: Study, summary: StudySummary) -> Iterator[str]:
     if not summary.tests and not study.round.judge_student:
         yield "there is no test set, so the run will tell no Dice; give a [[site]] a test_share, or add a [[test]]"
 
@@ -66,15 +30,18 @@ def _threads(study: Study) -> Iterator[str]:
     cores, student, resources = os.cpu_count() or 1, study.student, study.resources
     threads = student.workers * resources.student_threads
     if threads > cores and not on_cluster():
-        yield (
-            f"student.workers = {student.workers} times resources.student_threads = {resources.student_threads} are {threads} "
-            f"threads on {cores} cores, and each worker takes its own memory; lower them, or set RAY_ADDRESS to a cluster"
+        what = (
+            f"student.workers = {student.workers} times resources.student_threads = {resources.student_threads} are {threads} threads, "
+            "each worker with memory of its own"
+            if student.workers > 1
+            else f"resources.student_threads is {threads}"
         )
+        yield f"{what}, but there are {cores} cores; lower it, or set RAY_ADDRESS to a cluster"
     if resources.site_threads > cores and not isinstance(study, FederatedStudy):
         yield f"resources.site_threads is {resources.site_threads}, but there are {cores} cores; lower it"
 
 
-def _steps(study: Study, summary: "StudySummary") -> Iterator[str]:
+def _steps(study: Study, summary: StudySummary) -> Iterator[str]:
     """One step per epoch is what a batch size gives that is larger than the set; the default may be, for a tiny set."""
     learners: list[tuple[str, Recipe, int]] = [("student", study.student, summary.pictures)]
     if study.fine_tune and summary.fine_tune:

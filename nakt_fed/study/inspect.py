@@ -3,12 +3,10 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from nakt_fed.cautions import Seen
 from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.codec import encode
 from nakt_fed.data.folders import list_transferal, load_annotated, load_classes, read_pictures
@@ -18,8 +16,9 @@ from nakt_fed.networks import resolve
 from nakt_fed.site_data import private_data
 from nakt_fed.study import FederatedStudy, Study
 from nakt_fed.study.pictures import SiteSpec
+from nakt_fed.study.summary import Seen, SiteSummary, StudySummary
+from nakt_fed.study.trainable import refuse_absent_gpus, refuse_useless, try_network
 from nakt_fed.teacher import fresh_network
-from nakt_fed.trainable import refuse_absent_gpus, refuse_useless, try_network
 from nakt_fed.transferal import without_twins
 from nakt_fed.weightings.check import refuse_combination
 
@@ -27,41 +26,6 @@ MASK_BITS_PER_PIXEL = 2.0
 """Measured on real soft masks with JPEG-LS: 1.1 to 3.2 at 96×96, by network and length of training; 1.4 at 256×256."""
 SAMPLE = 16
 """Transferal pictures that are coded to estimate the bytes."""
-
-
-@dataclass(frozen=True)
-class SiteSummary:
-    """Pictures of one site, by part."""
-
-    name: str
-    network: str
-    train: int
-    validation: int
-    test: int
-    checkpoint: bool
-
-
-@dataclass(frozen=True)
-class StudySummary:
-    """What a run of the study would work on. Bytes are per site, in coded form; `bytes_back` is an estimate.
-
-    `faults` holds the sites that will be set aside because of their network, which `round.min_sites` allows; `seen`
-    is what the pictures themselves told.
-    """
-
-    sites: list[SiteSummary]
-    originals: int
-    views: int
-    bytes_out: int
-    bytes_back: int
-    tests: dict[str, int]
-    fine_tune: int
-    faults: dict[str, str]
-    seen: Seen = field(default_factory=Seen)
-
-    @property
-    def pictures(self) -> int:
-        return self.originals + self.views
 
 
 def inspect_study(study: Study, federated: bool = False) -> StudySummary:

@@ -1,16 +1,24 @@
 """Whether something can be trained at all: pictures that teach something, a network that can answer. Seconds, before hours."""
 
+import os
+
 import numpy as np
 import torch
 from torch import nn
 
-from nakt_fed.cautions import on_cluster
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.errors import DataError, StudyError
 from nakt_fed.networks import describe
 from nakt_fed.predict import normalise, to_input
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.study.learners import StudentSpec
+
+CLUSTER = ("RAY_ADDRESS", "NAKT_RAY_ADDRESS")
+
+
+def on_cluster() -> bool:
+    """Whether the student is trained on a Ray of the user's, elsewhere."""
+    return any(os.environ.get(name) for name in CLUSTER)
 
 
 def refuse_useless(train: PictureSet) -> None:
