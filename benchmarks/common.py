@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nakt_fed.study import Study
-from nakt_fed.study_file import dump_study, parse_study
+from nakt_fed.study.file import dump_study, parse_study
 
 KEEPS_NOTHING = {"min_target_pixels": 2 * 384**2, "min_kept": 1}
 """A [filter] by which a study ends after its round: no picture has so many target pixels."""
@@ -92,7 +92,7 @@ def write_pictures(folder: Path, n: int, size: int, seed: int = 0) -> Path:
     return folder
 
 
-RESNET = {"network": "panoptic_fpn", "encoder": "resnet18"}
+RESNET: dict[str, Any] = {"network": "panoptic_fpn", "encoder": "resnet18"}
 
 
 def synthetic_study(

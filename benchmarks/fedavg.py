@@ -24,7 +24,7 @@ from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
 from nakt_fed.run_tests import test_sets
 from nakt_fed.study import Study
-from nakt_fed.study_file import dump_study, load_study
+from nakt_fed.study.file import dump_study, load_study
 from simulation.flower import federation, run_app
 
 from .common import machine

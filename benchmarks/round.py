@@ -28,7 +28,7 @@ from nakt_fed.events import follow
 from nakt_fed.ledger import Ledger
 from nakt_fed.predict import soft_masks
 from nakt_fed.recipe import NetworkSpec
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 from nakt_fed.teacher import fresh_network
 from simulation.flower import run_flower
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nakt_fed.nakt import pseudo_annotate
 from nakt_fed.store import ChunkStore, create_stack
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings import BUILT_IN
 from nakt_fed.weightings.bound import Combiner
 

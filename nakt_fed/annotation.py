@@ -13,9 +13,9 @@ from nakt_fed.answered import ChunkSites
 from nakt_fed.filtering import Verdict, demand_enough, read_filter, scaled_alpha, write_filter
 from nakt_fed.fusion import sharpen
 from nakt_fed.nakt import Masks, pseudo_annotate
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import PseudoSet, create_stack
 from nakt_fed.study import Study
-from nakt_fed.transferal import SharedSet
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any
 
 from nakt_fed.errors import StudyError
 from nakt_fed.nakt import Masks
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import ChunkStore
-from nakt_fed.study_tables import FusionSpec
-from nakt_fed.transferal import SharedSet
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings.bound import Combiner
 
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field, ValidationError
 from nakt_fed.codec import decode
 from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Exchange, Reply
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.teacher import TeacherCard
-from nakt_fed.transferal import SharedSet
 
 REMEDY = {
     "unreachable": "is it running and connected?",

@@ -1,5 +1,6 @@
 """How long a study will take here: one batch of each network is timed, the rest is multiplication."""
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -7,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from nakt_fed.inspect_study import StudySummary
 from nakt_fed.losses import dice_bce
 from nakt_fed.precision import half_type, layout
 from nakt_fed.predict import normalise, soft_masks, to_input
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.study import Study
+from nakt_fed.study.summary import StudySummary
 from nakt_fed.teacher import fresh_network
 
 START_SECONDS = 35
@@ -52,7 +53,7 @@ def _training(spec: NetworkSpec, recipe: Recipe, size: int, pictures: float) -> 
     half = half_type(recipe.precision, cpu)
     model = fresh_network(spec, 0).train().to(memory_format=layout(cpu, half))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
-    images = normalise(to_input(np.zeros((recipe.batch_size, size, size), np.uint8)))
+    images = normalise(to_input(np.zeros((min(recipe.batch_size, math.ceil(pictures)), size, size), np.uint8)))
     batch = images if len(images) > 1 else images.repeat(2, 1, 1, 1)
 
     def step() -> None:

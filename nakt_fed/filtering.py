@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nakt_fed.errors import FilterError
-from nakt_fed.study_tables import FilterSpec
+from nakt_fed.study.tables import FilterSpec
 
 PAPER_SIZE = 384
 Rule = Literal["", "few_targets", "high_entropy"]

@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from nakt_fed.exchange import Kind
-from nakt_fed.transferal import SharedSet
+from nakt_fed.shared_set import SharedSet
 
 Step = tuple[Kind, int | None]
 """Kind of the request, and the chunk that it is about."""

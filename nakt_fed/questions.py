@@ -9,7 +9,7 @@ from nakt_fed.answers import originals_of
 from nakt_fed.codec import encode
 from nakt_fed.exchange import Request
 from nakt_fed.plan import Step
-from nakt_fed.transferal import SharedSet
+from nakt_fed.shared_set import SharedSet
 
 MOST_CODED = 64_000_000  # bytes of coded pictures that are kept for the next site
 

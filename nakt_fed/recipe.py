@@ -1,23 +1,10 @@
 """What a network is and how it is fitted, as the study and site files say it."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from nakt_fed.toml_file import in_words
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-Name = Annotated[
-    str,
-    Field(pattern=r"^\w[\w.-]*$", max_length=64),
-    in_words('a name has at most 64 letters, digits, "_", "-" and ".", no spaces, and does not begin with "." or "-"'),
-]
-
-
-class Part(BaseModel):
-    """A table of the study file: unknown keys, NaN and infinity are refused, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from nakt_fed.toml_types import Part, Share
 
 
 class NetworkSpec(Part):
@@ -38,7 +25,7 @@ class Recipe(Part):
 
     epochs: int = Field(default=20, ge=1)
     batch_size: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, le=1)
     schedule: Literal["constant", "cosine"] = "cosine"
     ema: float = Field(default=0.995, ge=0, lt=1)
     augment: Literal["paper", "flip", "none"] = "paper"

@@ -2,8 +2,7 @@
 
 import importlib.metadata
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,8 @@ import numpy as np
 
 from nakt_fed.answered import pictures_answered
 from nakt_fed.at_sites import Told
-from nakt_fed.checkpoint import load_checkpoint
 from nakt_fed.classes import ONE, class_folder, untitled
-from nakt_fed.events import follow
+from nakt_fed.cost import bytes_moved, fedavg_bytes, stage_seconds
 from nakt_fed.filtering import Rule, read_filter, scaled_alpha
 from nakt_fed.metrics import ktc, summary
 from nakt_fed.suspects import read_suspects
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TEST_RULE = "threshold 0.5; both masks empty: 1, one empty: 0; std over pictures"
-FEDAVG_ROUNDS = 10
 PACKAGES = ("nakt-fed", "torch", "flwr", "ray", "segmentation-models-pytorch", "numpy", "zarr", "imagecodecs", "pillow")
 
 
@@ -62,15 +59,15 @@ def _results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) 
         "at_sites": at_sites,
         "personalised": personalised,
         "ktc": _ktc(dice),
-        "bytes": _bytes(run.round.ledger.lines(), study.asked),
-        "seconds": _seconds(run.folder),
+        "bytes": bytes_moved(run.round.ledger.lines(), study.asked),
+        "seconds": stage_seconds(run.folder),
         "filter": {
             "enabled": study.filter.enabled,
             "alpha": scaled_alpha(study.filter.min_target_pixels, study.study.image_size),
             "beta": study.filter.max_entropy,
             "image_size": study.study.image_size,
         },
-        "fedavg_bytes": _fedavg(run),
+        "fedavg_bytes": fedavg_bytes(run.folder, study.student.spec()),
         "overlaps": run.round.overlaps,
         "test_rule": TEST_RULE,
         "settings": study.model_dump(mode="json"),
@@ -128,36 +125,6 @@ def _ktc(dice: "DiceTable") -> dict[str, dict[str, float | None]]:
             name: ktc(means["student"][test], value) if value > 0 else None for name, value in against.items()
         }
     return table
-
-
-def _bytes(lines: list[dict[str, Any]], asked: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """`asked`: the classes that each site answers, a mask each, where there are several."""
-    masks = [line for line in lines if line["kind"] == "masks" and line["outcome"] == "ok"]
-    count = sum(line["pictures"] * len(asked.get(line["site"], ONE)) for line in masks)
-    back = sum(line["bytes_back"] for line in masks)
-    return {
-        "out": sum(line["bytes_out"] for line in lines),
-        "back": sum(line["bytes_back"] for line in lines),
-        "per_mask": back / count if count else 0.0,
-        "transferal_back": sum(line["bytes_back"] for line in masks if line["set"] == "transferal"),
-    }
-
-
-def _seconds(folder: Path) -> dict[str, float]:
-    """Sums over all starts of the run."""
-    total: dict[str, float] = defaultdict(float)
-    for event in follow(folder / "events.jsonl", stop=lambda: True):
-        if event["kind"] == "stage" and event["state"] == "done":
-            total[event["name"]] += event["seconds"]
-    return {name: round(value, 3) for name, value in total.items()}
-
-
-def _fedavg(run: "Run") -> Mapping[str, Any]:
-    """What averaging the student's weights would have moved per site."""
-    model, _ = load_checkpoint(run.folder / "student.safetensors", expect=run.study.student.spec())
-    parameters = sum(value.numel() for value in model.state_dict().values())
-    formula = f"{FEDAVG_ROUNDS} rounds × 2 ways × 4 bytes × {parameters} weights of the student"
-    return {"per_site": FEDAVG_ROUNDS * 2 * 4 * parameters, "formula": formula}
 
 
 def _environment() -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 from nakt_fed.errors import RunError, StudyError
 from nakt_fed.locks import locked
 from nakt_fed.study import FederatedStudy, Study
-from nakt_fed.study_file import dump_study, load_study
+from nakt_fed.study.file import dump_study, load_study
 
 ASKED = ("study", "site", "transferal", "test", "round.chunk_mb", "round.near")
 """What decides the sites' answers: never changes."""

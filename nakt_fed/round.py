@@ -24,8 +24,8 @@ from nakt_fed.ledger import Ledger
 from nakt_fed.plan import OFFER, Plan
 from nakt_fed.progress import SiteMeter
 from nakt_fed.questions import Questions
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.teacher import TeacherCard
-from nakt_fed.transferal import SharedSet
 
 TRIES = 2
 """A chunk whose answer cannot be used is asked once more; then the site is set aside."""

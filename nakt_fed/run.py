@@ -20,10 +20,11 @@ from nakt_fed.round import Round
 from nakt_fed.run_evaluation import evaluate
 from nakt_fed.run_memory import Cards, known_cards, recall, remember
 from nakt_fed.run_student import RunStudent
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.student import FitStudent
 from nakt_fed.study import Study
 from nakt_fed.suspects import note_suspects
-from nakt_fed.transferal import SharedSet, transferal_set
+from nakt_fed.transferal import transferal_set
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_cards
 from nakt_fed.weightings.check import refuse_combination

@@ -11,7 +11,7 @@ from nakt_fed.recipe import Recipe
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import FitStudent, StudentJob
 from nakt_fed.study import Study
-from nakt_fed.study_tables import FineTuneSpec
+from nakt_fed.study.learners import FineTuneSpec
 
 WEIGHTS = "student.safetensors"
 

@@ -12,10 +12,10 @@ from nakt_fed.classes import ONE, title
 from nakt_fed.data.folders import PictureSet, load_classes
 from nakt_fed.metrics import dice
 from nakt_fed.predict import soft_masks
+from nakt_fed.shared_set import SharedSet, shared_test
 from nakt_fed.site_data import private_data
 from nakt_fed.study import Study
-from nakt_fed.study_tables import SiteSpec, TestSpec
-from nakt_fed.transferal import SharedSet, shared_test
+from nakt_fed.study.pictures import SiteSpec, TestSpec
 
 DiceTable = dict[str, dict[str, NDArray[np.float64]]]
 """model -> test set -> Dice per picture."""

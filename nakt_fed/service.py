@@ -22,8 +22,8 @@ from nakt_fed.site.personal_job import Job, Trainer, place
 from nakt_fed.site.personal_order import PersonalOrder
 from nakt_fed.site.personal_training import train_here
 from nakt_fed.site_data import PrivateData, private_data
-from nakt_fed.study import MOST_CHUNK
-from nakt_fed.study_tables import SiteSpec
+from nakt_fed.study.pictures import SiteSpec
+from nakt_fed.study.study import MOST_CHUNK
 from nakt_fed.teacher import TeacherCard, trained_teacher
 
 REASONS: dict[type[Exception], str] = {

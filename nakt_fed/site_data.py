@@ -11,7 +11,7 @@ from nakt_fed.data.pictures import content_hash
 from nakt_fed.data.split import split_pictures
 from nakt_fed.errors import DataError
 from nakt_fed.seeds import draw
-from nakt_fed.study_tables import SiteSpec
+from nakt_fed.study.pictures import SiteSpec
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from nakt_fed.answered import StoredAnswers
 from nakt_fed.events import EventLog
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.study import Study
-from nakt_fed.transferal import SharedSet
 from nakt_fed.weightings.robust import Trust, trust_of
 
 NAME = "suspects.json"

@@ -16,7 +16,7 @@ from nakt_fed.progress import epoch_reporter
 from nakt_fed.recipe import NetworkSpec
 from nakt_fed.seeds import draw
 from nakt_fed.site_data import PrivateData, write_split
-from nakt_fed.study_tables import SiteSpec
+from nakt_fed.study.pictures import SiteSpec
 from nakt_fed.train import fit
 
 

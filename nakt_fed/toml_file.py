@@ -11,10 +11,18 @@ from nakt_fed.errors import StudyError
 from nakt_fed.suggest import suggestion
 
 Model = TypeVar("Model", bound=BaseModel)
-LISTS = ("list_type", "tuple_type")
-"""What pydantic calls the fault of being no list."""
-TABLES = ("model_type", "model_attributes_type", "dict_type")
-"""What it calls the fault of being no table."""
+LIST = "Input should be a list; write it in brackets, [...], also where there is only one"
+TABLE = "Input should be a table, { key = value, … }"
+EXPECTED = {
+    "int_type": "Input should be a whole number, without quotes or decimal point",
+    "float_type": "Input should be a number, without quotes",
+    "bool_type": "Input should be true or false, without quotes",
+    "string_type": "Input should be a text, in quotes",
+    "path_type": "Input should be the path of a file or folder, in quotes",
+    **dict.fromkeys(("list_type", "tuple_type"), LIST),
+    **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), TABLE),
+}
+"""What is expected, by what pydantic calls the fault of being something else."""
 
 
 def in_words(words: str) -> WrapValidator:
@@ -87,14 +95,18 @@ def _explain(model: type[BaseModel], item: Any) -> str:
         return f"  {key}: unknown key; {_suggestion(model, item['loc'])}"
     if item["type"] == "missing":
         return f"  {key}: missing; add it"
-    came = (
-        ""
-        if isinstance(item["input"], dict | list) or repr(item["input"]) in item["msg"]
-        else f" (got {item['input']!r})"
-    )
-    remedy = "; write it in brackets, [...], also where there is only one" if item["type"] in LISTS else ""
-    expected = "Input should be a table, { key = value, … }" if item["type"] in TABLES else item["msg"]
-    return f"  {key or 'file'}: {expected.removeprefix('Value error, ')}{came}{remedy}"
+    expected = EXPECTED.get(item["type"], item["msg"]).removeprefix("Value error, ")
+    if expected == LIST and isinstance(item["input"], dict):
+        expected = f"Input should be a list of tables; write [[{key}]], with two brackets on each side"
+    return f"  {key or 'file'}: {expected}{_came(item['input'], expected)}"
+
+
+def _came(value: Any, expected: str) -> str:
+    """The value about as TOML writes it, where it is short and not told yet."""
+    if isinstance(value, dict | list) or repr(value) in expected:
+        return ""
+    plain = str(value).lower() if isinstance(value, bool) else value
+    return f" (got {repr(value) if isinstance(value, str) else plain})"
 
 
 def _suggestion(model: Any, location: tuple[Any, ...]) -> str:

@@ -21,7 +21,7 @@ from nakt_fed.offered import set_folder
 from nakt_fed.resume import ANSWERS, answers_alone, demand_run, write_study
 from nakt_fed.store import PseudoSet
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 from nakt_fed.toml_file import explain
 from nakt_fed.withdrawal_proof import FOLDER, begin_proof, files_below, is_unfinished, search, write_proof
 

@@ -14,7 +14,7 @@ from nakt_fed.cli.results import print_results
 from nakt_fed.cli.words import any_letters
 from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog, end_of, follow
-from nakt_fed.study_file import load_federated
+from nakt_fed.study.file import load_federated
 
 from .client import Client
 from .kit import Kit, load_kit
@@ -46,7 +46,7 @@ def _work(options: argparse.Namespace) -> None:
     study = load_federated(run / "study.toml")
     kit.address()  # refuse what can be refused before anything is read
     print("› study: every picture is read, the student's network tried", flush=True)
-    from nakt_fed.inspect_study import inspect_study  # torch
+    from nakt_fed.study.inspect import inspect_study  # torch
 
     inspect_study(study, federated=True)
     print(f"run {run}", flush=True)

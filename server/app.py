@@ -16,7 +16,7 @@ from nakt_fed.locks import only_one
 from nakt_fed.signing import signer
 from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.study import Study
-from nakt_fed.study_file import dump_study, load_study
+from nakt_fed.study.file import dump_study, load_study
 
 from .find import find_sites
 from .grid import FlowerSites, with_meta

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 
-from nakt_fed.status_files import is_held
+from nakt_fed.status.files import is_held
 
 FILE = ".stop"
 LOOK_SECONDS, END_SECONDS = 0.2, 10.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog
-from nakt_fed.status_files import is_held
+from nakt_fed.status.files import is_held
 
 from .client import Client
 

@@ -17,7 +17,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
 from nakt_fed.locks import only_one
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def _work(options: argparse.Namespace) -> None:
     run: Path = options.run
     study = load_study(run / "study.toml")
     print("› study: every picture is read, every network tried", flush=True)
-    from nakt_fed.inspect_study import inspect_study  # torch
+    from nakt_fed.study.inspect import inspect_study  # torch
 
     inspect_study(study)  # refuse what can be refused before minutes of work
     print(f"run {run}", flush=True)

@@ -12,7 +12,7 @@ from nakt_fed.app_folder import app_folder
 from nakt_fed.errors import RunError
 from nakt_fed.events import end_of, follow
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 from server.flower import bundle, last_words, run_settings
 
 from .superlink import SuperLink, superlink

@@ -9,7 +9,6 @@ from pathlib import Path
 from nakt_fed.cli.guarded import guarded_work, stop_by_signal
 from nakt_fed.cli.words import any_letters, os_error, plain_error
 from nakt_fed.errors import NaktError
-from nakt_fed.inspect_study import naming, try_network
 from nakt_fed.replay.cells import fuse_what, row_what, work
 from nakt_fed.replay.pages import write_pages
 from nakt_fed.replay.rows import mean_table, row_of, write_rows
@@ -17,6 +16,8 @@ from nakt_fed.replay.stored import StoredRun
 from nakt_fed.replay.sweep_file import Setting, Sweep, Variant, load_sweep, refuse_twins, settings_of
 from nakt_fed.resume import answers_in_use
 from nakt_fed.study import Study
+from nakt_fed.study.inspect import naming
+from nakt_fed.study.trainable import try_network
 from nakt_fed.teacher import fresh_network
 from nakt_fed.weightings.check import refuse_combination
 

@@ -103,7 +103,7 @@ def relayed(request: Request, context: Context) -> Reply:
 def simulated(request: Request, node: int, nodes: int) -> Reply:
     """Node i of a simulation is site i of the study in the run folder that the message names."""
     from nakt_fed.simulated_site import open_service  # torch: only where a request is answered
-    from nakt_fed.study_file import load_study
+    from nakt_fed.study.file import load_study
 
     run = Path(request.meta["run"])
     study = load_study(run / "study.toml")

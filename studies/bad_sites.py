@@ -27,7 +27,7 @@ from nakt_fed.attacks import ATTACKS, attacked
 from nakt_fed.contributions.gather import originals
 from nakt_fed.metrics import dice
 from nakt_fed.replay.stored import StoredRun
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings import BUILT_IN
 from nakt_fed.weightings.bound import Combiner
 

@@ -13,7 +13,7 @@ from benchmarks.common import Row, blobs, interleaved, show, synthetic_study, ti
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import judge
 from nakt_fed.store import ChunkStore
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 
 
 @pytest.mark.parametrize(

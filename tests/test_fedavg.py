@@ -16,7 +16,7 @@ from nakt_fed.recipe import Recipe
 from nakt_fed.seeds import draw
 from nakt_fed.site_data import private_data
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 from nakt_fed.teacher import fresh_network
 from nakt_fed.train import fit
 

@@ -13,7 +13,7 @@ from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.exchange import Exchange, Reply, Request, in_turn
 from nakt_fed.service import TeacherService
 from nakt_fed.study import Study
-from nakt_fed.study_file import parse_study
+from nakt_fed.study.file import parse_study
 from nakt_fed.teacher import TeacherCard
 
 SIZE = 32

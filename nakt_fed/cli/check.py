@@ -8,8 +8,8 @@ import click
 from nakt_fed.cli.words import duration, many, size
 
 if TYPE_CHECKING:
-    from nakt_fed.inspect_study import SiteSummary, StudySummary
     from nakt_fed.study import Study
+    from nakt_fed.study.summary import SiteSummary, StudySummary
 
 
 @click.command()
@@ -21,10 +21,10 @@ def check(study: Path, time: bool) -> None:
     Of a study that only names its sites, for a deployment, the coordinator's part is checked.
     """
     from nakt_fed.study import FederatedStudy
-    from nakt_fed.study_file import load_study
+    from nakt_fed.study.file import load_study
 
     loaded = load_study(study)
-    from nakt_fed.inspect_study import inspect_study  # torch: only once the study is known to be good
+    from nakt_fed.study.inspect import inspect_study  # torch: only once the study is known to be good
 
     federated = isinstance(loaded, FederatedStudy)
     summary = inspect_study(loaded, federated)
@@ -39,6 +39,8 @@ def check(study: Path, time: bool) -> None:
 
 
 def _lines(study: "Study", summary: "StudySummary") -> list[str]:
+    from nakt_fed.study.cautions import cautions
+
     spec, student = study.study, study.student
     lines = [f"study      {spec.name}, {spec.image_size}×{spec.image_size} pixels, seed {spec.seed}"]
     lines += [_site_line(site) for site in summary.sites]
@@ -56,7 +58,8 @@ def _lines(study: "Study", summary: "StudySummary") -> list[str]:
     ]
     lines += [f"fine-tune  on {many(summary.fine_tune, 'annotated picture')}"] if summary.fine_tune else []
     lines += _at_sites(summary) if study.tunes_at_sites else []
-    return lines + [f"test set   {name}: {many(count, 'picture')}" for name, count in summary.tests.items()]
+    lines += [f"test set   {name}: {many(count, 'picture')}" for name, count in summary.tests.items()]
+    return lines + [f"!          {words}" for words in cautions(study, summary)]
 
 
 def _at_sites(summary: "StudySummary") -> list[str]:

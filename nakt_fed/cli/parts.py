@@ -61,7 +61,7 @@ def train(
 
     The same command again goes on where it was stopped.
     """
-    from nakt_fed.study_file import checked_parts
+    from nakt_fed.study.file import checked_parts
 
     spec, checked, size = checked_parts({"network": network, "width": width, "encoder": encoder}, recipe, image_size)
     from nakt_fed.cli.display import Display  # these take seconds: only once the options are known to be good
@@ -148,7 +148,7 @@ def _measure(name: str, key: str, unit: str, factor: int, values: Any) -> str:
 
 
 def _spec(network: dict[str, Any]) -> "NetworkSpec | None":
-    from nakt_fed.study_file import checked_parts
+    from nakt_fed.study.file import checked_parts
 
     if not network["network"]:
         if any(network.values()):

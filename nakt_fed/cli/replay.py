@@ -35,7 +35,7 @@ def fuse(
     from nakt_fed.replay.fuse import fuse_again
     from nakt_fed.replay.stored import StoredRun
     from nakt_fed.resume import answers_in_use
-    from nakt_fed.study_tables import FusionSpec
+    from nakt_fed.study.tables import FusionSpec
     from nakt_fed.toml_file import parse
 
     raw = {"weighting": weighting, "options": dict(map(_pair, options)), "annotated": annotated}

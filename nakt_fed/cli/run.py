@@ -85,7 +85,7 @@ def deployment(kit: Path) -> list[str]:
 
 
 def _load(path: Path, federated: bool) -> "Study":
-    from nakt_fed.study_file import load_federated, load_study
+    from nakt_fed.study.file import load_federated, load_study
 
     return load_federated(path) if federated else load_study(path)
 

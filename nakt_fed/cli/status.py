@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from nakt_fed.status import RunReader
+    from nakt_fed.status.reader import RunReader
 
 REFRESH_SECONDS = 1.0
 
@@ -34,13 +34,13 @@ def status(
         raise click.UsageError("--host and --port go with --web")
     if web and (once or as_json):
         raise click.UsageError("--web serves a page; leave out --once and --json")
-    from nakt_fed.status import RunReader, newest_run
+    from nakt_fed.status.reader import RunReader, newest_run
 
     reader = RunReader(run or newest_run(runs))
     if as_json:
         _print_json(reader)
     elif web:
-        from nakt_fed.status_page import serve
+        from nakt_fed.status.page import serve
 
         serve(reader, host or "127.0.0.1", port or 0, click.echo)
     else:
@@ -51,7 +51,7 @@ def status(
 def _print_json(reader: "RunReader") -> None:
     import json
 
-    from nakt_fed.status_words import document
+    from nakt_fed.status.document import document
 
     click.echo(json.dumps(document(reader.read()), indent=2, ensure_ascii=False))
 

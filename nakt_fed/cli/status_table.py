@@ -8,9 +8,9 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from nakt_fed import status_words as words
 from nakt_fed.cli.words import duration
-from nakt_fed.status_data import RunStatus, SiteStatus
+from nakt_fed.status import site_words, words
+from nakt_fed.status.values import RunStatus, SiteStatus
 
 MARKS = {"done": "✓", "now": "›", "cut": "×", "todo": "·"}
 BAR = 10
@@ -55,8 +55,8 @@ def _table(sites: list[SiteStatus]) -> Table:
     for site in sites:
         rate = "" if site.pictures_per_second is None else f"{site.pictures_per_second:.1f}"
         left = duration(site.seconds_left) if site.seconds_left else ""
-        state = Text(words.connection(site), style=STYLES.get(site.connection, ""))
-        table.add_row(Text(site.name), state, words.offer(site), _chunks(site), rate, left)
+        state = Text(site_words.connection(site), style=STYLES.get(site.connection, ""))
+        table.add_row(Text(site.name), state, site_words.offer(site), _chunks(site), rate, left)
     return table
 
 
@@ -69,6 +69,6 @@ def _chunks(site: SiteStatus) -> str:
 
 def _below(site: SiteStatus, status: RunStatus) -> Iterator[RenderableType]:
     """What does not fit into a row: what it does, what went wrong, what to do."""
-    activity = [words.activity(site)] if not status.over else []
-    for line in filter(None, [*activity, *words.hints(site, status)]):
+    activity = [site_words.activity(site)] if not status.over else []
+    for line in filter(None, [*activity, *site_words.hints(site, status)]):
         yield Padding(Text(f"{site.name}: {line}", overflow="fold"), (0, 0, 0, 2))

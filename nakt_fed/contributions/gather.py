@@ -20,7 +20,7 @@ from nakt_fed.contributions.coalitions import leave_one_out, shapley
 from nakt_fed.errors import RunError
 from nakt_fed.metrics import resampled_means
 from nakt_fed.replay.stored import StoredRun
-from nakt_fed.transferal import SharedSet
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.weightings.robust import Trust, trust_of
 
 Masks = NDArray[np.uint8]

@@ -16,9 +16,9 @@ from nakt_fed.fusion import sharpen
 from nakt_fed.predict import soft_masks
 from nakt_fed.replay.stored import Masks, StoredRun
 from nakt_fed.resume import resume_command_of
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.transferal import SharedSet
 
 
 def students(

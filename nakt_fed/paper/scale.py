@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from nakt_fed.study_file import PAPER_RECIPE
+from nakt_fed.study.file import PAPER_RECIPE
 
 TEACHER = "deeplabv3plus"
 STUDENTS = {"unet": "U-Net", "attunet": "AttU-Net", "sdunet": "SDU-Net", "panoptic_fpn": "Panoptic"}

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from nakt_fed.data.listing import labels, list_pictures, picture_files
 from nakt_fed.errors import DataError
-from nakt_fed.recipe import Part
 from nakt_fed.toml_file import parse, read_toml
+from nakt_fed.toml_types import Part, Place
 
 DEFAULT = Path(__file__).parent / "sets.toml"
 TRANSFERAL = ("baheya", "thyroid", "nerve", "skin", "voc")
@@ -26,8 +26,8 @@ TITLES = {
 class PaperSet(Part):
     """A folder of pictures; masks where something is trained on or tested against them."""
 
-    images: Path
-    masks: Path | None = None
+    images: Place
+    masks: Place | None = None
 
 
 class PaperSets(Part):

@@ -7,9 +7,9 @@ from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.data.folders import load_annotated
 from nakt_fed.data.split import split_pictures
 from nakt_fed.errors import StudyError
-from nakt_fed.inspect_study import refuse_useless, try_network
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.seeds import draw
+from nakt_fed.study.trainable import refuse_useless, try_network
 from nakt_fed.teacher import fresh_network
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, Strict, StringConstraints, ValidationError, field_validator, model_validator
 
-from nakt_fed.recipe import Part
-from nakt_fed.study_tables import StudySpec
+from nakt_fed.study.tables import StudySpec
 from nakt_fed.toml_file import in_words, parse, read_toml
+from nakt_fed.toml_types import Part
 
 PlainName = Annotated[
     str,
@@ -92,7 +92,7 @@ class FederationFile(Part):
 
     federation: FederationSection
     coordinator: CoordinatorSection
-    site: tuple[SiteEntry, ...] = ()
+    site: Annotated[tuple[SiteEntry, ...], Strict(False)] = ()
 
     @model_validator(mode="after")
     def _no_twins(self) -> Self:

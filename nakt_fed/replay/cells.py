@@ -18,10 +18,11 @@ from nakt_fed.replay.fuse import fuse_again
 from nakt_fed.replay.pictures import filtered, write_pseudo_set
 from nakt_fed.replay.stored import Masks, StoredRun
 from nakt_fed.replay.sweep_file import Setting, Sweep, Variant
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import open_group
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.study_tables import FilterSpec, FusionSpec, StudentSpec
-from nakt_fed.transferal import SharedSet
+from nakt_fed.study.learners import StudentSpec
+from nakt_fed.study.tables import FilterSpec, FusionSpec
 from nakt_fed.weightings import find
 
 

@@ -8,9 +8,9 @@ from nakt_fed.annotation import Annotation
 from nakt_fed.answered import sites_of_chunks
 from nakt_fed.filtering import read_filter
 from nakt_fed.replay.stored import Masks, StoredRun
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import create_stack
-from nakt_fed.study_tables import FusionSpec
-from nakt_fed.transferal import SharedSet
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings.check import refuse_combination
 
 

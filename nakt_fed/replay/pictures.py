@@ -14,7 +14,7 @@ from nakt_fed.render import Recipe
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.replay.sweep_file import Variant
 from nakt_fed.store import PseudoSet
-from nakt_fed.study_tables import FilterSpec
+from nakt_fed.study.tables import FilterSpec
 
 BLOCK = 64
 

@@ -15,9 +15,9 @@ from nakt_fed.errors import RunError
 from nakt_fed.manifest import Manifest
 from nakt_fed.metrics import dice
 from nakt_fed.resume import demand_run, resume_command_of
-from nakt_fed.study_file import load_study
-from nakt_fed.study_tables import FusionSpec
-from nakt_fed.transferal import SharedSet
+from nakt_fed.shared_set import SharedSet
+from nakt_fed.study.file import load_study
+from nakt_fed.study.tables import FusionSpec
 
 Masks = NDArray[np.uint8]
 Combine = Callable[[Mapping[str, Masks]], Masks]

@@ -4,15 +4,16 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, Strict, ValidationError, model_validator
 
 from nakt_fed.errors import StudyError
-from nakt_fed.recipe import Name, Part
 from nakt_fed.study import Study
-from nakt_fed.study_tables import Entropy, FilterSpec, FusionSpec, Pixels, Seed, StudentSpec
+from nakt_fed.study.learners import StudentSpec
+from nakt_fed.study.tables import Entropy, FilterSpec, FusionSpec, Pixels, Seed
 from nakt_fed.toml_file import explain, parse, read_toml
+from nakt_fed.toml_types import Name, Part
 
 Kind = Literal["plain", "blend", "box"]
 
@@ -27,7 +28,7 @@ class Variant(Part):
     name: Name
     settings: dict[str, Any] = Field(default_factory=dict)
     views: int = Field(default=999, ge=0)
-    kinds: tuple[Kind, ...] = ("plain", "blend", "box")
+    kinds: Annotated[tuple[Kind, ...], Strict(False)] = ("plain", "blend", "box")
     originals: bool = True
 
     @model_validator(mode="before")

@@ -13,10 +13,12 @@ from matplotlib.axes import Axes
 from nakt_fed.contributions.answers import Disagreement
 from nakt_fed.contributions.gather import originals
 from nakt_fed.replay.stored import StoredRun
+from nakt_fed.report.chart import INK, SERIES, chart, short
 from nakt_fed.report.gallery import Line
 from nakt_fed.report.page import environment, write_page
 from nakt_fed.report.pictures import Tile, data_uri, heat_uri
-from nakt_fed.report.plots import INK, SERIES, chart, intervals, short
+from nakt_fed.report.plots import intervals
+from nakt_fed.report.words import points
 
 PICTURES, SITES = 6, 8
 """Pictures on which the sites differ most, and sites beside them, that are shown."""
@@ -74,7 +76,7 @@ def headline(found: dict[str, Any]) -> str:
     words = f"Together the sites reach {whole:.1f}\u00a0% pseudo-mask Dice"
     if len(order) == 1:
         return f"{words}, with one site."
-    return f"{words}: {order[0]} brought most ({best:.1f} points), {order[-1]} least ({last:.1f})."
+    return f"{words}: {order[0]} brought most ({points(best)} points), {order[-1]} least ({points(last)})."
 
 
 def _shares(table: Mapping[str, Mapping[str, Any]]) -> list[Share]:
@@ -92,9 +94,9 @@ def calibration_chart(table: Mapping[str, Mapping[str, Any]]) -> Markup:
     def paint(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
         for colour, (site, told) in zip(SERIES, table.items(), strict=False):
-            points = [(x, y) for x, y in zip(told["given"], told["target"], strict=True) if x is not None]
+            pairs = [(x, y) for x, y in zip(told["given"], told["target"], strict=True) if x is not None]
             axes.plot(
-                *zip(*points, strict=True), color=colour, linewidth=1.6, marker="o", markersize=3, label=short(site)
+                *zip(*pairs, strict=True), color=colour, linewidth=1.6, marker="o", markersize=3, label=short(site)
             )
         axes.set(xlabel="probability given", ylabel="share that is a target", xlim=(0, 1), ylim=(0, 1))
         axes.grid()

@@ -7,7 +7,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nakt_fed.report import comparison, costs, filter_figures, gallery, summary
 from nakt_fed.report.plots import curves, intervals
-from nakt_fed.report.run_data import Epoch, FinishedRun, open_run
+from nakt_fed.report.run_data import FinishedRun, open_run
+from nakt_fed.report.run_files import Epoch
 from nakt_fed.report.words import FILTERS, network, tables
 
 CURVES = 8

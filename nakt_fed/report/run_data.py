@@ -1,7 +1,5 @@
 """What a run left behind (DESIGN §6), read for the report: JSON, CSV and stores, nothing outside the folder."""
 
-import csv
-import json
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,20 +13,12 @@ from nakt_fed.classes import ONE, class_folder, planes, title
 from nakt_fed.errors import RunError
 from nakt_fed.filtering import Verdict, read_filter
 from nakt_fed.ledger import Ledger
+from nakt_fed.report.run_files import Epoch, read_history, read_json
 from nakt_fed.resume import resume_command_of
 from nakt_fed.store import open_group
 
 READS = 1
 """The version of results.json that this report understands."""
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of a `history.csv`; `validation_dice` is None where nothing was held out."""
-
-    epoch: int
-    loss: float
-    validation_dice: float | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +82,7 @@ class FinishedRun:
     @cached_property
     def rows(self) -> dict[str, int]:
         """Row of every transferal picture in pictures.zarr and masks.zarr, by id."""
-        pictures = _read_json(self.path / "manifest.json")["pictures"]
+        pictures = read_json(self.path / "manifest.json")["pictures"]
         return {picture["id"]: row for row, picture in enumerate(pictures)}
 
     @cached_property
@@ -108,11 +98,7 @@ class FinishedRun:
 
     def history(self, folder: str = ".") -> list[Epoch]:
         """Epochs of `<folder>/history.csv`; empty where nothing was trained."""
-        path = self.path / folder / "history.csv"
-        if not path.exists():
-            return []
-        with path.open(encoding="utf-8", newline="") as lines:
-            return [_epoch(row) for row in csv.DictReader(lines)]
+        return read_history(self.path / folder / "history.csv")
 
     def store(self, name: str) -> zarr.Group | None:
         """A zarr group of the run; None when it was removed to save room, which costs the report its pictures only.
@@ -150,7 +136,7 @@ def open_run(path: Path) -> FinishedRun:
         raise RunError(f"{path} is not a folder; give the folder of a run, runs/<study>-<time>")
     if not (path / "results.json").exists():
         raise RunError(_why_unfinished(path))
-    results = _read_json(path / "results.json")
+    results = read_json(path / "results.json")
     if results.get("version") != READS:
         raise RunError(
             f"{path / 'results.json'} has version {results.get('version')!r}, expected {READS}; "
@@ -168,22 +154,3 @@ def _why_unfinished(path: Path) -> str:
     if (path / "study.toml").exists():
         return f"run {path} is not finished: it has no results.json yet; go on with `{resume_command_of(path)}`"
     return f"{path} is not a run: it has neither results.json nor study.toml; give the folder that `nakt run` printed"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RunError(
-            f"{path} is missing, so the pictures of the run are not known by name; copy the whole run folder"
-        ) from None
-    except ValueError:
-        raise RunError(
-            f"{path} is not valid JSON, so it was changed after the run; "
-            f"remove it and use `{resume_command_of(path.parent)}`"
-        ) from None
-
-
-def _epoch(row: dict[str, str]) -> Epoch:
-    score = row["validation_dice"]
-    return Epoch(int(row["epoch"]), float(row["loss"]), float(score) if score else None)

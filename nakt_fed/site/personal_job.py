@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from nakt_fed.site.personal_list import FOLDER
 from nakt_fed.site.personal_order import PersonalOrder
 from nakt_fed.site_data import PrivateData
-from nakt_fed.study_tables import SiteSpec
+from nakt_fed.study.pictures import SiteSpec
 
 
 class Job(BaseModel):

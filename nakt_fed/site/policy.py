@@ -3,10 +3,10 @@
 from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, Strict, StringConstraints
 
-from nakt_fed.recipe import Part
 from nakt_fed.toml_file import in_words
+from nakt_fed.toml_types import Part
 
 Sha256 = Annotated[
     str,
@@ -23,7 +23,7 @@ class Policy(Part):
     `personalise_epochs` and what follows it are upper bounds of the recipe by which a student is fine-tuned here.
     """
 
-    apps: tuple[Sha256, ...] = ()
+    apps: Annotated[tuple[Sha256, ...], Strict(False)] = ()
     pictures_per_day: int = Field(default=20_000, ge=1)
     pictures_per_set: int = Field(default=20_000, ge=1)
     min_pictures: int = Field(default=16, ge=1)

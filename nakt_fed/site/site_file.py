@@ -6,10 +6,12 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from nakt_fed.classes import names_in, refuse_masks, refuse_outputs, with_outputs, written
-from nakt_fed.recipe import Name, Part, Share
 from nakt_fed.site.policy import Policy
-from nakt_fed.study_tables import MaskFolders, SiteSpec, StudySpec, TeacherSpec
+from nakt_fed.study.learners import TeacherSpec
+from nakt_fed.study.pictures import MaskFolders, SiteSpec
+from nakt_fed.study.tables import StudySpec
 from nakt_fed.toml_file import in_words, parse, read_toml
+from nakt_fed.toml_types import Name, Names, Part, Place, Share
 
 
 def _with_port(address: str) -> str:
@@ -35,10 +37,10 @@ class SiteSection(Part):
     """
 
     name: Name
-    classes: tuple[Name, ...] = ()
+    classes: Names = ()
     image_size: int = Field(ge=32, le=2048)
-    folder: Path = Path("state")
-    socket: Path | None = None
+    folder: Place = Path("state")
+    socket: Place | None = None
     threads: int = Field(default=2, ge=1)
 
 
@@ -48,7 +50,7 @@ class PrivateSpec(Part):
     With a `test_share` a student is judged on that share alone, and may be fine-tuned on the others.
     """
 
-    images: Path
+    images: Place
     masks: MaskFolders
     test_share: Share = 0.0
 
@@ -60,9 +62,9 @@ class CoordinatorSpec(Part):
     """
 
     address: Address
-    root_certificates: Path
-    public_key: Path
-    site_key: Path
+    root_certificates: Place
+    public_key: Place
+    site_key: Place
 
 
 class SiteFile(Part):

@@ -10,7 +10,7 @@ import numpy as np
 
 from nakt_fed.errors import StudyError
 from nakt_fed.fusion import fixed_point, fuse
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings import find
 from nakt_fed.weightings.mean import numbers, weighted_mean
 from nakt_fed.weightings.scheme import Answers, Masks, Scheme, Stored, Sums, Whole

@@ -7,8 +7,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from nakt_fed.classes import ONE
 from nakt_fed.errors import StudyError
-from nakt_fed.study import FederatedStudy, Study, refuse_missing_weights
-from nakt_fed.study_tables import FusionSpec, SiteSpec, TestSpec
+from nakt_fed.study import FederatedStudy, Study
+from nakt_fed.study.pictures import SiteSpec, TestSpec
+from nakt_fed.study.rules import refuse_missing_weights
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.suggest import suggestion
 from nakt_fed.weightings import find
 from nakt_fed.weightings.bound import refuse_binary

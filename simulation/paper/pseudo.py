@@ -8,11 +8,11 @@ import numpy as np
 from nakt_fed.filtering import Verdict, judge_again, read_filter, scaled_alpha
 from nakt_fed.metrics import dice, summary
 from nakt_fed.run import Run
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import PseudoSet, open_group
 from nakt_fed.student import train_student
 from nakt_fed.study import Study
-from nakt_fed.study_file import parse_study
-from nakt_fed.transferal import SharedSet
+from nakt_fed.study.file import parse_study
 from nakt_fed.weightings.bound import Combiner
 from simulation.cells import Made, Task
 from simulation.oracle import InProcess

@@ -15,7 +15,8 @@ from nakt_fed.seeds import draw
 from nakt_fed.site_data import private_data
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.study_tables import SiteSpec, TeacherSpec
+from nakt_fed.study.learners import TeacherSpec
+from nakt_fed.study.pictures import SiteSpec
 from nakt_fed.teacher import train_teacher
 from simulation.cells import Task
 

@@ -9,7 +9,7 @@ import tomli_w
 
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.study import Study
-from nakt_fed.study_file import parse_study
+from nakt_fed.study.file import parse_study
 from tests.deployment.hospitals import SIZE, WIDTH, masks_of
 from tests.tiny import megabytes
 

@@ -9,7 +9,7 @@ import pytest
 from nakt_fed.app_folder import app_folder
 from nakt_fed.processes import below
 from nakt_fed.site.site_file import load_site
-from nakt_fed.study_file import dump_study, load_federated
+from nakt_fed.study.file import dump_study, load_federated
 from server.client import Client
 from server.fab import built
 from server.flower import bundle, run_settings

@@ -23,7 +23,7 @@ from nakt_fed.manifest import Manifest
 from nakt_fed.metrics import dice, ktc, summary
 from nakt_fed.store import ChunkStore, create_stack
 from nakt_fed.study import Study
-from nakt_fed.study_file import dump_study, parse_study
+from nakt_fed.study.file import dump_study, parse_study
 from nakt_fed.views import ViewScheme
 
 Stack = NDArray[np.uint8]

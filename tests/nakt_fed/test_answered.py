@@ -19,7 +19,7 @@ from nakt_fed.fusion import ONE, fixed_point
 from nakt_fed.run import run_study
 from nakt_fed.store import ChunkStore, open_group
 from nakt_fed.student import StudentJob, train_student
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from tests.reference.fusion import integer_mean
 from tests.tiny import CARD, Tamper, hospitals, megabytes, tiny_study
 

@@ -8,8 +8,8 @@ import pytest
 
 from nakt_fed import estimate
 from nakt_fed.estimate import START_SECONDS, estimate_seconds
-from nakt_fed.inspect_study import SiteSummary, StudySummary
 from nakt_fed.study import Study
+from nakt_fed.study.summary import SiteSummary, StudySummary
 from tests.command import nakt, study_file, write_teachers
 from tests.tiny import tiny_study
 

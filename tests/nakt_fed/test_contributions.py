@@ -11,6 +11,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from nakt_fed.contributions.answers import Calibrating, Disagreement, agreement
 from nakt_fed.contributions.coalitions import Value, leave_one_out, shapley
+from nakt_fed.report.contributions_page import headline
 
 
 def game(table: dict[str, float]) -> Value:
@@ -98,3 +99,10 @@ def test_disagreement_by_hand() -> None:
     whole.add([np.zeros((1, 1, 2), np.uint8)] * 2)
     assert first.tolist() == [[[0.5, 0]]]
     assert whole.mean.tolist() == [[0.25, 0]]
+
+
+def test_the_headline_writes_numbers_as_the_table_does() -> None:
+    told = {"everyone": {"mean": 0.614}, "shapley": {"ann": {"mean": 0.645}, "bob": {"mean": -0.031}}}
+    assert headline({**told, "sites": ["bob", "ann"]}) == (
+        "Together the sites reach 61.4\u00a0% pseudo-mask Dice: ann brought most (+64.5 points), bob least (−3.1)."
+    )

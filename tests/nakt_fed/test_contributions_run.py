@@ -57,6 +57,9 @@ def test_the_command_writes_numbers_page_and_students(run: Path) -> None:
     page = (run / "contributions.html").read_text()
     assert "Student, left out" in page
     assert "://" not in re.sub(r"http://www\.w3\.org/[\w/.]+", "", page)
+    assert not re.findall(r">[^<]*\s-\d[^<]*<|>-\d[^<]*<", re.sub(r"(?s)<(svg|style).*?</\1>", "", page)), (
+        "minus, no hyphen"
+    )
     weights = sorted((run / "contributions").glob("*/student.safetensors"))
     assert [path.parent.name for path in weights] == ["everyone-1-14", "without-ann-1-14", "without-bob-1-14"]
     before = [path.stat().st_mtime_ns for path in weights]

@@ -21,7 +21,7 @@ from nakt_fed.filtering import (
     target_pixels,
     write_filter,
 )
-from nakt_fed.study_tables import FilterSpec
+from nakt_fed.study.tables import FilterSpec
 from tests.reference.filtering import plain_verdict
 
 Gray = NDArray[np.uint8]

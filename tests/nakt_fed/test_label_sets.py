@@ -30,14 +30,14 @@ from nakt_fed.replay.stored import StoredRun
 from nakt_fed.report import write_report
 from nakt_fed.resume import write_study
 from nakt_fed.run import Run, run_study
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.site.site_file import SiteFile
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_federated, parse_study
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.file import load_federated, parse_study
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.teacher import fresh_network, trained_teacher
-from nakt_fed.transferal import SharedSet
 from nakt_fed.weightings.check import refuse_combination
 from nakt_fed.withdraw import study_without, withdraw
 from simulation.sweep import cells_of, load_sweep
@@ -319,8 +319,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         changed(0, classes=["lesion", "cyst"]),
         r"one folder of masks for 2 classes; write masks = \{ cyst",
     ),
-    "a number": (changed(0, classes=5), r"site\[0\].classes: Input should be a valid tuple"),
-    "a word": (changed(0, classes="lesion"), r"site\[0\].classes: Input should be a valid tuple"),
+    "a number": (changed(0, classes=5), r"site\[0\].classes: Input should be a list"),
+    "a word": (changed(0, classes="lesion"), r"site\[0\].classes: Input should be a list"),
     "lists": (changed(0, classes=[["lesion"]]), r"site\[0\].classes\[0\]: "),
     "twice": (changed(0, classes=["lesion", "lesion"]), "names the class 'lesion' twice"),
     "outputs of a teacher": (

@@ -16,7 +16,7 @@ from nakt_fed.networks.attunet import AttentionGate
 from nakt_fed.networks.sdunet import RATES, StackedDilation, shares
 from nakt_fed.networks.unet import PlainSkip, UNet
 from nakt_fed.recipe import NetworkSpec
-from nakt_fed.study_tables import TeacherSpec
+from nakt_fed.study.learners import TeacherSpec
 
 SMP = ("unetplusplus", "manet", "linknet", "pspnet", "deeplabv3", "upernet", "segformer", "smp:unet")
 SMALL = [NetworkSpec(network=name, width=8) for name in ("unet", "attunet", "sdunet")]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nakt_fed.manifest import Manifest
 from nakt_fed.plan import OFFER, Plan, Step
-from nakt_fed.transferal import SharedSet
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.views import ViewScheme
 
 

@@ -7,7 +7,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.locks import only_one
 from nakt_fed.resume import is_run, refuse_other_study, resume_command_of, write_study
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 from tests.tiny import UNET, tiny_study, whole_study
 
 BASE = Path("/studies")

@@ -17,9 +17,10 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.ledger import Ledger
 from nakt_fed.round import Round
 from nakt_fed.run import Run
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.student import StudentJob
 from nakt_fed.study import Study
-from nakt_fed.transferal import SharedSet, transferal_set
+from nakt_fed.transferal import transferal_set
 from tests.tiny import CARD, Answer, Hospitals, Tamper, dark, hospitals, megabytes, tiny_study
 
 

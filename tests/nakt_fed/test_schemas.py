@@ -13,11 +13,11 @@ from nakt_fed.checkpoint import Card
 from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.ledger import Ledger
 from nakt_fed.recipe import NetworkSpec
-from nakt_fed.status import read_status
-from nakt_fed.status_data import Epoch, RunStatus, SiteStatus, Stage, Told
-from nakt_fed.status_words import document
+from nakt_fed.status.document import document
+from nakt_fed.status.reader import read_status
+from nakt_fed.status.values import Epoch, RunStatus, SiteStatus, Stage, Told
 from tests.nakt_fed.report_fixture import Kind, build_run
-from tests.nakt_fed.status_fixture import Story, everything
+from tests.nakt_fed.status.story import Story, everything
 
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 KINDS = {"full": Kind(), "bare": Kind(tests=(), held_out=0, fine_tune=False, filter=False, binary=True, views=0)}

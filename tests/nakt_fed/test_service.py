@@ -16,9 +16,10 @@ from nakt_fed.exchange import Reply, Request
 from nakt_fed.manifest import Manifest
 from nakt_fed.offered import set_folder
 from nakt_fed.service import TeacherService
+from nakt_fed.shared_set import SharedSet
 from nakt_fed.simulated_site import open_service
 from nakt_fed.study import Study
-from nakt_fed.transferal import SharedSet, transferal_set
+from nakt_fed.transferal import transferal_set
 from nakt_fed.views import ViewScheme
 from tests.tiny import CARD, bright, megabytes, service_of, tiny_study
 

@@ -12,8 +12,9 @@ from nakt_fed import transferal
 from nakt_fed.data.folders import load_annotated, load_pictures
 from nakt_fed.data.pictures import content_hash
 from nakt_fed.errors import DataError
+from nakt_fed.shared_set import SharedSet, shared_test
 from nakt_fed.study import Study
-from nakt_fed.transferal import SharedSet, shared_test, transferal_set
+from nakt_fed.transferal import transferal_set
 from nakt_fed.views import Viewed, ViewScheme
 from tests.tiny import megabytes, tiny_study
 
@@ -136,7 +137,7 @@ def test_a_kill_before_the_manifest_builds_anew(folders: Path, tmp_path: Path, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(transferal, "_save", killed)
+        patch.setattr(transferal, "save_manifest", killed)
         with pytest.raises(KeyboardInterrupt):
             build(tiny_study(folders), tmp_path / "run")
     half = build(tiny_study(folders), tmp_path / "run")

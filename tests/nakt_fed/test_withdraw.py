@@ -15,7 +15,7 @@ from nakt_fed.run import run_study
 from nakt_fed.store import open_group
 from nakt_fed.student import train_student
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 from nakt_fed.withdraw import study_without, withdraw, words
 from nakt_fed.withdrawal_proof import complete_proofs, file_sha256, hashes
 from simulation import sweep

@@ -10,7 +10,7 @@ import pytest
 
 from nakt_fed.errors import RunError
 from nakt_fed.events import follow
-from nakt_fed.status_files import is_held
+from nakt_fed.status.files import is_held
 from server import watch as watch_module
 from server.kit import Kit
 from server.stopped import FILE, stop_process

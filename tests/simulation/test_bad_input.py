@@ -154,7 +154,7 @@ FILES: list[tuple[str, bytes | None, list[str]]] = [
     (
         "no tables",
         b"study = 3\nsite = 4\n",
-        ["study: Input should be a table", "site: Input should be a valid list"],
+        ["study: Input should be a table", "site: Input should be a list"],
     ),
 ]
 

@@ -14,7 +14,7 @@ import pytest
 import nakt_fed
 from nakt_fed.errors import RunError
 from nakt_fed.study import Study
-from nakt_fed.study_file import parse_study
+from nakt_fed.study.file import parse_study
 from simulation.flower import federation, run_app
 from tests.watch import family, survivors
 

@@ -17,7 +17,7 @@ import zarr
 from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.flower_environment import free_port
 from nakt_fed.processes import guarded
-from nakt_fed.study_file import dump_study, load_study
+from nakt_fed.study.file import dump_study, load_study
 from server.flower import script
 from simulation.flower import run_flower
 from simulation.oracle import run_in_process

@@ -16,7 +16,7 @@ from nakt_fed.data.synthetic import synthetic_set, write_folder
 from nakt_fed.exchange import Reply, Request
 from nakt_fed.site.cache import Cached
 from nakt_fed.site.relay import ask_service
-from nakt_fed.study_file import dump_study, load_study
+from nakt_fed.study.file import dump_study, load_study
 from server.grid import FlowerSites, with_meta
 from server.messages import read_message
 from server.presence import Presence

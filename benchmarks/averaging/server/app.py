@@ -15,7 +15,7 @@ from nakt_fed.events import EventLog
 from nakt_fed.recipe import Recipe
 from nakt_fed.seeds import draw
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 from nakt_fed.teacher import fresh_network
 
 TIMEOUT = 6 * 3600.0  # seconds for one round of all sites

@@ -13,8 +13,8 @@ from nakt_fed.recipe import Recipe
 from nakt_fed.seeds import draw
 from nakt_fed.site_data import PrivateData, private_data
 from nakt_fed.study import Study
-from nakt_fed.study_file import load_study
-from nakt_fed.study_tables import SiteSpec
+from nakt_fed.study.file import load_study
+from nakt_fed.study.pictures import SiteSpec
 from nakt_fed.train import fit
 
 app = ClientApp()

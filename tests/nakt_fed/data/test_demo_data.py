@@ -11,7 +11,7 @@ import pytest
 import nakt_fed
 from nakt_fed.data.folders import load_annotated, load_pictures
 from nakt_fed.data.pictures import content_hash, read_gray
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 
 DEMO = Path(nakt_fed.__file__).parent / "demo"
 DATA = DEMO / "data"

@@ -16,7 +16,7 @@ from nakt_fed.site.personal_training import learnable
 from nakt_fed.site_data import private_data
 from nakt_fed.store import PseudoSet
 from nakt_fed.student import StudentJob, pseudo_sets
-from nakt_fed.study_tables import SiteSpec
+from nakt_fed.study.pictures import SiteSpec
 from tests.nakt_fed.data.imports.published import busbra
 from tests.tiny import UNET
 

@@ -77,6 +77,16 @@ def test_a_federation_file_is_read(tmp_path: Path) -> None:
         ("[coordinator]", "[coordinator]\nport = 65535", "give inner_port another"),
         ("[coordinator]", "[coordinator]\ninner_port = 28000", "give inner_port another"),
         ("[coordinator]", "[coordinator]\nprot = 1", "coordinator.prot: unknown key; did you mean 'port'?"),
+        (
+            "[coordinator]",
+            '[coordinator]\nport = "28000"',
+            "coordinator.port: Input should be a whole number, without quotes",
+        ),
+        (
+            "image_size = 96",
+            "image_size = 96.0",
+            "image_size: Input should be a whole number, without quotes or decimal",
+        ),
         ("image_size = 96", "image_size = 100", "multiple of 32"),
         ('name = "breast"', "", "federation.name: missing"),
         ('name = "breast"', 'name = "br ust"', "a name has at most 64 of a to z, A to Z, 0 to 9, "),

@@ -10,7 +10,7 @@ from nakt_fed.replay.fuse import fuse_again
 from nakt_fed.replay.pages import write_pages
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.resume import write_study
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from tests.tiny import whole_study
 
 

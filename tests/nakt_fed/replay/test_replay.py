@@ -22,7 +22,7 @@ from nakt_fed.replay.stored import StoredRun
 from nakt_fed.replay.sweep_file import Setting, Variant, load_sweep
 from nakt_fed.statistics.rows import block, read_rows
 from nakt_fed.store import open_group
-from nakt_fed.study_file import dump_study, load_federated
+from nakt_fed.study.file import dump_study, load_federated
 from simulation.cells import Cell, Made, Task, with_needs
 from simulation.sweep import cells_of
 from tests.command import nakt
@@ -225,6 +225,13 @@ def test_a_change_of_ones_own_code_is_another_cell(run: Path, tmp_path: Path, mo
         ),
         ('weighting = ["learned"]', "fusion.annotated has to name"),
         ('weighting = ["uniform"]\nannotated = "nowhere"', "fusion.annotated has to name one of the test sets"),
+        ('weighting = ["uniform"]\nseeds = [1.0]', "seeds[0]: Input should be a whole number, without quotes or"),
+        ('weighting = ["uniform"]\nmax_entropy = ["2"]', "max_entropy[0]: Input should be a number, without quotes"),
+        ('weighting = ["uniform"]\nequal_steps = 1', "equal_steps: Input should be true or false, without quotes"),
+        (
+            'weighting = ["uniform"]\nstudent = [{ name = "x", epochs = true }]',
+            "epochs: Input should be a whole number, without quotes or decimal point (got true)",
+        ),
         ('weighting = ["uniform"]\nmax_entropy = [-4.0]', "max_entropy[0]: Input should be greater than or equal to 0"),
         ('weighting = ["uniform"]\nmin_target_pixels = [-4]', "min_target_pixels[0]: Input should be greater"),
         ('weighting = ["uniform"]\nseeds = [-1]', "seeds[0]: Input should be greater than or equal to 0"),

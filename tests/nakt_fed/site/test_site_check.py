@@ -265,6 +265,16 @@ def test_keys_of_another_kind_are_not_taken_for_the_coordinators(kit: Path) -> N
         ),
         ({"coordinator": {"address": "a.b:0"}}, "a port from 1 to 65535"),
         ({"policy": {"expires": "31.12.2027"}}, "policy.expires: a day is written 2027-12-31"),
+        ({"policy": {"expires": "2027-12-31"}}, "year, month and day, without quotes or a time"),
+        (
+            {"policy": {"evaluate_student": "yes"}},
+            "policy.evaluate_student: Input should be true or false, without quotes",
+        ),
+        (
+            {"policy": {"pictures_per_day": 2e4}},
+            "policy.pictures_per_day: Input should be a whole number, without quotes",
+        ),
+        ({"policy": {"min_pictures": True}}, "policy.min_pictures: Input should be a whole number, without quotes"),
         ({"site": {"name": "a b"}}, "site.name: a name has at most 64 letters"),
     ],
 )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nakt_fed.errors import StudyError
 from nakt_fed.study import Study
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings import BUILT_IN, find
 from nakt_fed.weightings.bound import Combiner
 from nakt_fed.weightings.check import refuse_combination

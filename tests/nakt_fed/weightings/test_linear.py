@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from nakt_fed.errors import StudyError
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings.bound import Combiner
 
 CARDS: dict[str, dict[str, Any]] = {

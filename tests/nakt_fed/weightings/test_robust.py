@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nakt_fed.attacks import ATTACKS
 from nakt_fed.errors import StudyError
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings.bound import Combiner
 from nakt_fed.weightings.robust import Agreement, Trust, covariance, heard, majority, ramp, trust_of, trusted
 from nakt_fed.weightings.scheme import weighting

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from nakt_fed.study_tables import FusionSpec
+from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings.bound import Combiner
 from nakt_fed.weightings.learned import on_simplex
 from nakt_fed.weightings.patterns import patterns_of

@@ -19,13 +19,15 @@ from nakt_fed.cli.status_table import screen
 from nakt_fed.errors import RunError
 from nakt_fed.locks import only_one
 from nakt_fed.resume import write_study
-from nakt_fed.status import RunReader, newest_run, read_status
-from nakt_fed.status_data import RunStatus, SiteStatus
-from nakt_fed.status_files import Tail, is_held, plain
-from nakt_fed.status_fold import Fold
-from nakt_fed.status_words import connection, document, headline, hints, remedy
+from nakt_fed.status.document import document
+from nakt_fed.status.files import Tail, is_held, plain
+from nakt_fed.status.fold import Fold
+from nakt_fed.status.reader import RunReader, newest_run, read_status
+from nakt_fed.status.site_words import connection, hints
+from nakt_fed.status.values import RunStatus, SiteStatus
+from nakt_fed.status.words import headline, remedy
 from tests.command import nakt
-from tests.nakt_fed.status_fixture import Story, everything
+from tests.nakt_fed.status.story import Story, everything
 from tests.tiny import whole_study
 
 

@@ -1,4 +1,4 @@
-"""What a run's events and ledger have told so far, line by line: the state from which `status.py` makes a RunStatus."""
+"""What a run's events and ledger have told so far, line by line: the state from which `reader.py` makes a RunStatus."""
 
 import re
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nakt_fed.status_data import Epoch, Told
-from nakt_fed.status_files import plain
+from nakt_fed.status.files import plain
+from nakt_fed.status.values import Epoch, Told
 
 SET_ASIDE = re.compile(r"site (?P<site>\S+) is set aside \((?P<where>[^)]*)\): (?P<reason>.*)", re.DOTALL)
 NO_ERROR = {"no_evaluation", "no_personalisation", "too_few_images"}

@@ -12,8 +12,9 @@ from torch import nn
 from nakt_fed.codec import encode
 from nakt_fed.data.folders import PictureSet, load_pictures
 from nakt_fed.errors import DataError, StudyError
-from nakt_fed.inspect_study import MASK_BITS_PER_PIXEL, inspect_study, refuse_useless, try_network
 from nakt_fed.recipe import NetworkSpec, Recipe
+from nakt_fed.study.inspect import MASK_BITS_PER_PIXEL, inspect_study
+from nakt_fed.study.trainable import refuse_useless, try_network
 from tests.tiny import SITES, UNET, tiny_study
 
 SPEC = NetworkSpec(network="mine:make")

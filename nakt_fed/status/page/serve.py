@@ -7,9 +7,9 @@ from contextlib import suppress
 import uvicorn
 
 from nakt_fed.errors import RunError
-from nakt_fed.status import RunReader
-from nakt_fed.status_page.app import status_app
-from nakt_fed.status_page.guard import is_loopback
+from nakt_fed.status.page.app import status_app
+from nakt_fed.status.page.guard import is_loopback
+from nakt_fed.status.reader import RunReader
 
 CONNECTIONS = 64
 """At once; more are refused."""

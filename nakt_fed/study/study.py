@@ -1,35 +1,16 @@
-"""The study file: one TOML that describes a whole run (DESIGN §5), validated by pydantic, refused with the key and the remedy."""
+"""The whole study (DESIGN §5): its tables together, what follows from them, what does not go together."""
 
 import math
-import unicodedata
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from nakt_fed.classes import (
-    ONE,
-    names_in,
-    refuse_label_sets,
-    refuse_masks,
-    refuse_outputs,
-    union,
-    with_outputs,
-    written,
-)
-from nakt_fed.errors import StudyError
-from nakt_fed.recipe import Name, Part
-from nakt_fed.study_tables import (
-    FilterSpec,
-    FineTuneSpec,
-    FusionSpec,
-    ResourcesSpec,
-    RoundSpec,
-    SiteSpec,
-    StudentSpec,
-    StudySpec,
-    TestSpec,
-    TransferalSpec,
-)
+from nakt_fed.classes import ONE, names_in, refuse_label_sets, refuse_outputs, union, with_outputs, written
+from nakt_fed.study.learners import FineTuneSpec, StudentSpec
+from nakt_fed.study.pictures import RemoteSite, SiteSpec, TestSpec, TransferalSpec
+from nakt_fed.study.rules import refuse_missing_weights, refuse_not_at_sites, refuse_reserved, refuse_twins
+from nakt_fed.study.tables import FilterSpec, FusionSpec, ResourcesSpec, RoundSpec, StudySpec
+from nakt_fed.toml_types import Part
 
 LEAST_CHUNKS, LEAST_CHUNK, MOST_CHUNK = 8, 16, 4096  # chunks in a set; pictures in a chunk
 
@@ -128,80 +109,18 @@ class Study(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _refuse_twins("site", self.site_names)
-        _refuse_twins("test set", self.test_names)
-        _refuse_reserved(self.site_names)
+        refuse_twins("site", self.site_names)
+        refuse_twins("test set", self.test_names)
+        refuse_reserved(self.site_names)
         if self.min_sites > len(self.site):
             raise ValueError(f"round.min_sites is {self.min_sites}, but the study has {len(self.site)} sites; lower it")
         refuse_missing_weights(self.fusion, self.site_names)
         if self.tunes_at_sites:
-            _refuse_not_at_sites(self)
+            refuse_not_at_sites(self)
         return self
-
-
-class RemoteSite(Part):
-    """A hospital of a deployment: its name, and its classes where sites know different ones; the rest is in its own site file."""
-
-    name: Name
-    classes: tuple[Name, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _written(cls, raw: Any) -> Any:
-        return written(raw)
-
-    @model_validator(mode="after")
-    def _once(self) -> Self:
-        refuse_masks(f"site {self.name!r}", None, self.classes)
-        return self
-
-    @property
-    def test_share(self) -> float:
-        """Its pictures never reach the coordinator."""
-        return 0.0
 
 
 class FederatedStudy(Study):
     """A study as the coordinator of a deployment knows it: sites by name."""
 
     site: list[RemoteSite] = Field(min_length=1)  # type: ignore[assignment]
-
-
-def refuse_missing_weights(fusion: FusionSpec, sites: list[str]) -> None:
-    """Raise StudyError when weights by hand are asked for, and not every site has one."""
-    if fusion.weighting == "fixed" and set(fusion.weights) != set(sites):
-        raise StudyError(f'fusion.weighting = "fixed" needs a weight for each of {sites}, got {sorted(fusion.weights)}')
-    if fusion.weighting == "fixed" and not any(fusion.weights.values()):
-        raise StudyError("fusion.weights are all zero; give at least one site a positive weight")
-
-
-def _refuse_not_at_sites(study: Study) -> None:
-    """Raise ValueError when no site could personalise the student."""
-    if ":" in study.student.network.removeprefix("smp:"):
-        raise ValueError(
-            f"fine_tune.at_sites: the student's network {study.student.network!r} is code of yours, which no site "
-            "imports; take a network that nakt-fed knows by name, or set at_sites = false"
-        )
-    if all(isinstance(site, SiteSpec) and not site.test_share for site in study.site):
-        raise ValueError(
-            "fine_tune.at_sites: no site has a test_share, and what a student is measured on is never learned from; "
-            "give each [[site]] one, such as test_share = 0.2"
-        )
-
-
-def _refuse_twins(what: str, names: list[str]) -> None:
-    seen: dict[str, str] = {}
-    for name in names:
-        twin = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
-        if names.count(name) > 1:
-            raise ValueError(f"two {what}s are called {name!r}; give each its own name")
-        if twin != name:
-            raise ValueError(
-                f"the {what}s {twin!r} and {name!r} differ only in how they are written: where case does not count, their folders "
-                "would be one; give each its own name"
-            )
-
-
-def _refuse_reserved(names: list[str]) -> None:
-    for name in (name for name in names if name.casefold() in {"ensemble", "student"}):
-        raise ValueError(f"a site cannot be called {name!r}: the results use that name; rename the site")

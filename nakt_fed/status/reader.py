@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from nakt_fed.errors import RunError
-from nakt_fed.status_data import RunStatus, SiteStatus, Stage
-from nakt_fed.status_files import Tail, is_held, written
-from nakt_fed.status_fold import Fold, SiteNotes
+from nakt_fed.status.files import Tail, is_held, written
+from nakt_fed.status.fold import Fold, SiteNotes
+from nakt_fed.status.values import RunStatus, SiteStatus, Stage
 from nakt_fed.study import FederatedStudy, Study
-from nakt_fed.study_file import load_study
+from nakt_fed.study.file import load_study
 
 STAGES = ("teachers", "pictures", "masks", "fusion", "student", "fine_tune", "evaluation", "report")
 SILENT_SECONDS = 30.0

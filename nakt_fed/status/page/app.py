@@ -13,10 +13,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from nakt_fed.errors import NaktError
-from nakt_fed.status import RunReader
-from nakt_fed.status_data import RunStatus
-from nakt_fed.status_page.guard import Guard
-from nakt_fed.status_words import document
+from nakt_fed.status.document import document
+from nakt_fed.status.page.guard import Guard
+from nakt_fed.status.reader import RunReader
+from nakt_fed.status.values import RunStatus
 
 FOLDER = Path(__file__).parent
 REFRESH_SECONDS = 2

@@ -10,7 +10,8 @@ from nakt_fed.classes import written
 from nakt_fed.errors import StudyError
 from nakt_fed.recipe import NetworkSpec, Recipe
 from nakt_fed.study import FederatedStudy, Study
-from nakt_fed.study_tables import StudySpec, TransferalSpec
+from nakt_fed.study.pictures import TransferalSpec
+from nakt_fed.study.tables import StudySpec
 from nakt_fed.toml_file import dump, explain, parse, read_toml
 
 PAPER_RECIPE: dict[str, Any] = {

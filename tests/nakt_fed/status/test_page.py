@@ -20,14 +20,14 @@ import httpx
 import pytest
 
 from nakt_fed.errors import RunError
-from nakt_fed.status import RunReader
-from nakt_fed.status_page.app import status_app
-from nakt_fed.status_page.guard import asks_loopback
-from nakt_fed.status_page.serve import serve
+from nakt_fed.status.page.app import status_app
+from nakt_fed.status.page.guard import asks_loopback
+from nakt_fed.status.page.serve import serve
+from nakt_fed.status.reader import RunReader
 from tests.contrast import hard_to_read
-from tests.nakt_fed.status_fixture import Story, everything
+from tests.nakt_fed.status.story import Story, everything
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAKT = [sys.executable, "-c", "from nakt_fed.cli import main; main()"]
 
 

@@ -1,6 +1,6 @@
 """A run between hospitals as its folder looks while it goes on; events and ledger by those who write them in a run.
 
-`status_fixture` is no test; test_status.py and test_status_page.py tell their stories with it.
+`story` is no test; test_status.py and test_page.py tell their stories with it.
 """
 
 import json
@@ -13,7 +13,7 @@ from nakt_fed.exchange import Exchange, Reply, Request
 from nakt_fed.ledger import Ledger
 from nakt_fed.manifest import Manifest
 from nakt_fed.progress import SiteMeter
-from nakt_fed.study_file import dump_study, parse_study
+from nakt_fed.study.file import dump_study, parse_study
 from tests.tiny import megabytes
 
 CHUNK = 10
