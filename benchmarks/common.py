@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nakt_fed.cores import cores
 from nakt_fed.study import Study
 from nakt_fed.study.file import dump_study, parse_study
 
@@ -49,7 +50,7 @@ def show(title: str, rows: Iterable[Row], note: str) -> None:
 
 def machine() -> str:
     """Cores, and how busy they are: above the number of cores somebody else is measuring too."""
-    return f"({platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end.)"
+    return f"({platform.machine()}, {cores()} cores, load {os.getloadavg()[0]:.1f} at the end.)"
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -7,7 +7,6 @@ checkpoint that `fit` keeps after every epoch, whose cost does not depend on the
 
 import argparse
 import csv
-import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ import torch
 from torch import nn
 
 from nakt_fed.augment import augment
+from nakt_fed.cores import cores
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.data.synthetic import synthetic_set
 from nakt_fed.losses import dice_bce
@@ -121,7 +121,7 @@ def measure(
     size: int = 96,
     epochs: int = 8,
     repeats: int = 5,
-    threads: int = os.cpu_count() or 1,
+    threads: int = cores(),
     ray: bool = True,
 ) -> list[Row]:
     """Ratios are speeds: seconds of the bare loop ÷ ours. The first epoch of every training warms up and is left out."""

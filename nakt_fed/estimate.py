@@ -1,13 +1,13 @@
 """How long a study will take here: one batch of each network is timed, the rest is multiplication."""
 
 import math
-import os
 import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from nakt_fed.cores import cores
 from nakt_fed.losses import dice_bce
 from nakt_fed.precision import half_type, layout
 from nakt_fed.predict import normalise, soft_masks, to_input
@@ -24,7 +24,7 @@ def estimate_seconds(study: Study, summary: StudySummary) -> dict[str, float]:
     """Seconds per stage on this machine; the sites share it, `sites_at_once` at a time."""
     size, resources = study.study.image_size, study.resources
     sites = [pair for pair in zip(study.site, summary.sites, strict=True) if pair[0].name not in summary.faults]
-    at_once = min(resources.sites_at_once, len(sites), max(1, (os.cpu_count() or 1) // resources.site_threads))
+    at_once = min(resources.sites_at_once, len(sites), max(1, cores() // resources.site_threads))
     torch.set_num_threads(resources.site_threads)
     teachers = sum(
         _training(site.teacher.spec(), site.teacher.recipe(), size, counts.train)

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import os
 import secrets
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayError
 
+from nakt_fed.cores import cores
 from nakt_fed.errors import RunError
 from nakt_fed.events import EventLog
 from server.child import told
@@ -31,7 +31,7 @@ def main(path: Path) -> int:
 
 
 def _connected(order: dict[str, Any], scratch: Path) -> None:
-    cpus = max(order["threads"], os.cpu_count() or 1)
+    cpus = max(order["threads"], cores())
     connect(cpus, scratch)
     try:
         _refuse_impossible(order)

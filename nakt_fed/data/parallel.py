@@ -1,13 +1,14 @@
 """Work on many files in threads: what takes time, decoding, lets other threads run."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from nakt_fed.cores import cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-WORKERS = min(8, os.cpu_count() or 1)
+WORKERS = min(8, cores())
 
 
 def in_threads(

@@ -1,9 +1,9 @@
 """What a study does that its user hardly means, though it can be run: `nakt check` says so before the hours are spent."""
 
-import os
 from collections.abc import Iterator
 from itertools import combinations
 
+from nakt_fed.cores import cores
 from nakt_fed.recipe import Recipe
 from nakt_fed.study import FederatedStudy, Study
 from nakt_fed.study.summary import Seen, StudySummary
@@ -27,18 +27,18 @@ def _untested(study: Study, summary: StudySummary) -> Iterator[str]:
 
 
 def _threads(study: Study) -> Iterator[str]:
-    cores, student, resources = os.cpu_count() or 1, study.student, study.resources
+    here, student, resources = cores(), study.student, study.resources
     threads = student.workers * resources.student_threads
-    if threads > cores and not on_cluster():
+    if threads > here and not on_cluster():
         what = (
             f"student.workers = {student.workers} times resources.student_threads = {resources.student_threads} are {threads} threads, "
             "each worker with memory of its own"
             if student.workers > 1
             else f"resources.student_threads is {threads}"
         )
-        yield f"{what}, but there are {cores} cores; lower it, or set RAY_ADDRESS to a cluster"
-    if resources.site_threads > cores and not isinstance(study, FederatedStudy):
-        yield f"resources.site_threads is {resources.site_threads}, but there are {cores} cores; lower it"
+        yield f"{what}, but there are {here} cores; lower it, or set RAY_ADDRESS to a cluster"
+    if resources.site_threads > here and not isinstance(study, FederatedStudy):
+        yield f"resources.site_threads is {resources.site_threads}, but there are {here} cores; lower it"
 
 
 def _steps(study: Study, summary: StudySummary) -> Iterator[str]:

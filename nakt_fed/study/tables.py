@@ -1,10 +1,10 @@
 """The tables of a study file that are settings: of the run, the fusion, the filter, the exchange and the machine."""
 
-import os
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from nakt_fed.cores import cores
 from nakt_fed.toml_file import in_words
 from nakt_fed.toml_types import Name, Part
 from nakt_fed.weightings import refuse_unknown
@@ -61,8 +61,8 @@ class ResourcesSpec(Part):
     """Threads decide the last bits of a float sum, so they are part of the study: the same numbers give the same student."""
 
     site_threads: int = Field(default=1, ge=1)
-    student_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    sites_at_once: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    student_threads: int = Field(default_factory=cores, ge=1)
+    sites_at_once: int = Field(default_factory=cores, ge=1)
 
 
 class StudySpec(Part):

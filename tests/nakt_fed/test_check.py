@@ -82,7 +82,7 @@ def counted(study: Study, **more: Any) -> StudySummary:
 def test_the_estimate_multiplies_what_it_has_timed(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step and a batch of answers take a second each: 4 pictures of a step, 8 of a batch; 2 epochs everywhere."""
     monkeypatch.setattr(estimate, "_timed", lambda work: 1.0)
-    monkeypatch.setattr(estimate.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(estimate, "cores", lambda: 4)
     study = tiny_study(folders)
     assert estimate_seconds(study, counted(study)) == {
         "start of Flower and Ray": START_SECONDS,

@@ -23,7 +23,7 @@ from tests.tiny import UNET, tiny_study
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(module, "cores", lambda: 2)
     for name in CLUSTER:
         monkeypatch.delenv(name, raising=False)
 
