@@ -23,8 +23,8 @@ from nakt_fed.weights import (
     refuse_misfits,
     refuse_not_finite,
     weights_of,
-    write_atomically,
 )
+from nakt_fed.whole_file import write_whole
 
 T = TypeVar("T")
 
@@ -66,8 +66,8 @@ def save_checkpoint(path: Path, model: nn.Module, spec: NetworkSpec, **provenanc
         provenance=provenance,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data)
-    write_atomically(path.with_suffix(".json"), (card.model_dump_json(indent=2) + "\n").encode())
+    write_whole(path, data)
+    write_whole(path.with_suffix(".json"), (card.model_dump_json(indent=2) + "\n").encode())
 
 
 def is_saved(path: Path) -> bool:

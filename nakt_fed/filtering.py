@@ -12,6 +12,7 @@ from PIL import Image
 
 from nakt_fed.errors import FilterError
 from nakt_fed.study.tables import FilterSpec
+from nakt_fed.whole_file import write_csv
 
 PAPER_SIZE = 384
 Rule = Literal["", "few_targets", "high_entropy"]
@@ -117,12 +118,8 @@ def _entropy_lines(verdicts: Sequence[Verdict]) -> list[str]:
 
 def write_filter(verdicts: Iterable[Verdict], path: Path) -> None:
     """filter.csv: id, N, E, kept, rule, sites; written whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(["id", "N", "E", "kept", "rule", "sites"])
-        table.writerows([v.id, v.N, _bits(v.E), int(v.kept), v.rule, v.sites] for v in verdicts)
-    part.replace(path)
+    rows = ([v.id, v.N, _bits(v.E), int(v.kept), v.rule, v.sites] for v in verdicts)
+    write_csv(path, ["id", "N", "E", "kept", "rule", "sites"], rows)
 
 
 def _bits(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """results.json: every number of the report, for other tools (DESIGN §6)."""
 
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from nakt_fed.cost import bytes_moved, fedavg_bytes, stage_seconds
 from nakt_fed.filtering import Rule, read_filter, scaled_alpha
 from nakt_fed.metrics import ktc, summary
 from nakt_fed.suspects import read_suspects
+from nakt_fed.whole_file import write_json
 
 if TYPE_CHECKING:
     from nakt_fed.run import Run
@@ -27,13 +27,7 @@ PACKAGES = ("nakt-fed", "torch", "flwr", "ray", "segmentation-models-pytorch", "
 
 def write_results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) -> Path:
     """Write results.json of a run, whole or not at all; `at_sites` and `personalised` are what the sites told of the student."""
-    path = run.folder / "results.json"
-    part = path.with_suffix(".part")
-    part.write_text(
-        json.dumps(_results(run, dice, at_sites, personalised), indent=1, ensure_ascii=False), encoding="utf-8"
-    )
-    part.replace(path)
-    return path
+    return write_json(run.folder / "results.json", _results(run, dice, at_sites, personalised))
 
 
 def _results(run: "Run", dice: "DiceTable", at_sites: Told, personalised: Told) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from nakt_fed.errors import RunError, StudyError
 from nakt_fed.locks import locked
 from nakt_fed.study import FederatedStudy, Study
 from nakt_fed.study.file import dump_study, load_study
+from nakt_fed.whole_file import write_whole
 
 ASKED = ("study", "site", "transferal", "test", "round.chunk_mb", "round.near")
 """What decides the sites' answers: never changes."""
@@ -52,9 +53,7 @@ def resume_command_of(folder: Path) -> str:
 
 def write_study(study: Study, folder: Path) -> None:
     """study.toml, whole or not at all."""
-    part = folder / "study.toml.part"
-    part.write_text(dump_study(study), encoding="utf-8")
-    part.replace(folder / "study.toml")
+    write_whole(folder / "study.toml", dump_study(study))
 
 
 def refuse_other_study(begun: Study, wanted: Study, folder: Path) -> None:

@@ -15,6 +15,7 @@ from nakt_fed.data.pictures import content_hash
 from nakt_fed.errors import DataError
 from nakt_fed.manifest import Manifest
 from nakt_fed.store import ChunkStore, create_stack, open_group
+from nakt_fed.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,4 @@ def shared_test(
 
 def save_manifest(manifest: Manifest, folder: Path) -> None:
     """Write manifest.json, whole or not at all: with it the set is complete."""
-    part = folder / "manifest.part"
-    part.write_text(manifest.to_json(), encoding="utf-8")
-    part.replace(folder / "manifest.json")
+    write_whole(folder / "manifest.json", manifest.to_json())

@@ -9,6 +9,7 @@ from nakt_fed.events import EventLog
 from nakt_fed.shared_set import SharedSet
 from nakt_fed.study import Study
 from nakt_fed.weightings.robust import Trust, trust_of
+from nakt_fed.whole_file import write_json
 
 NAME = "suspects.json"
 VERSION = 1
@@ -43,9 +44,7 @@ def _write(folder: Path, found: Trust) -> None:
         "trust": found.weights,
         "suspects": found.suspects(),
     }
-    part = folder / f"{NAME}.part"
-    part.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
-    part.replace(folder / NAME)
+    write_json(folder / NAME, told)
 
 
 def read_suspects(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from nakt_fed.errors import RunError
 from nakt_fed.recipe import Recipe
+from nakt_fed.whole_file import draft_of
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,8 @@ def _parts(state: State, mark: str, optimizer: bool = True) -> dict[str, Any]:
 def _save(value: Any, path: Path) -> None:
     content = io.BytesIO()
     torch.save(value, content)  # straight to a full disk it would raise an error that does not say so
-    part = path.with_suffix(".part")
-    part.write_bytes(content.getbuffer())
-    part.replace(path)
+    with draft_of(path) as draft:
+        draft.write_bytes(content.getbuffer())
 
 
 def resume(state: State, folder: Path, mark: str, device: torch.device) -> None:

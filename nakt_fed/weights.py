@@ -1,7 +1,6 @@
 """Weights as safetensors: data only. Nothing is unpickled, and what does not fit a network is refused before any is copied."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import torch
@@ -91,16 +90,3 @@ def _kind(tensor: Tensor) -> str:
 
 def _first(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Readers see the old file or the new one, whole, also after a power cut."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from nakt_fed.errors import RunError
 from nakt_fed.store import open_group
+from nakt_fed.whole_file import write_json
 
 VERSION = 1
 FOLDER = "withdrawals"
@@ -76,9 +77,7 @@ def write_proof(run: Path, proof: dict[str, Any]) -> Path:
     """Whole or not at all."""
     path = proof_path(run, proof["site"])
     path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(proof, indent=1, ensure_ascii=False), encoding="utf-8")
-    return part.replace(path)
+    return write_json(path, proof)
 
 
 def hashes(run: Path) -> dict[str, str]:

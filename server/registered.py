@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable
 
+from nakt_fed.whole_file import write_json
+
 from .client import Client
 from .kit import Kit
 
@@ -34,6 +36,4 @@ class Registered:
         self.nodes = (
             {**self.nodes, key: node} if node is not None else {k: v for k, v in self.nodes.items() if k != key}
         )
-        part = self.path.with_suffix(".part")
-        part.write_text(json.dumps(self.nodes, indent=1))
-        part.replace(self.path)
+        write_json(self.path, self.nodes)

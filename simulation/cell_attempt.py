@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nakt_fed.errors import NaktError, RunError
+from nakt_fed.whole_file import write_whole
 
 from .cells import Task, Work, made, result_path
 
@@ -41,6 +42,4 @@ def _see(folder: Path, ticket: str) -> None:
 
 def keep(value: dict[str, Any], path: Path) -> None:
     """JSON, whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, allow_nan=False, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(value, allow_nan=False, ensure_ascii=False))

@@ -24,10 +24,11 @@ def contributions(run: Path, epochs: int | None, pictures: int, label: str) -> N
     the Dice of the pseudo masks, their agreement, calibration and where they differ. No site is asked.
     """
     from nakt_fed.classes import class_folder
-    from nakt_fed.contributions.gather import gathered, write_json
+    from nakt_fed.contributions.gather import gathered
     from nakt_fed.replay.stored import StoredRun
     from nakt_fed.report.contributions_page import write_contributions
     from nakt_fed.resume import answers_in_use
+    from nakt_fed.whole_file import write_json
 
     with answers_in_use(run):
         stored, place = StoredRun(run, label), class_folder(run, label)
@@ -37,7 +38,7 @@ def contributions(run: Path, epochs: int | None, pictures: int, label: str) -> N
 
             made = place / "contributions"
             found["students"] = students(stored, made, epochs=epochs, pictures=pictures, on_student=_say)
-        write_json(found, place / "contributions.json")
+        write_json(place / "contributions.json", found)
         page = write_contributions(stored, found, place)
     _print(found)
     click.echo(f"page: {page}")

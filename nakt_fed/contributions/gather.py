@@ -4,11 +4,9 @@ Only stored answers are read; no site is asked, and no picture of a site is open
 the run's folder with the answers to them).
 """
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,13 +49,6 @@ def pseudo_dice(run: StoredRun, combiners: Combiners, sites: Iterable[str]) -> R
         return combine({site: shared.masks.read(site, number) for site in names})
 
     return np.array(list(run.measured(answer, None).values()))
-
-
-def write_json(found: dict[str, Any], path: Path) -> Path:
-    """contributions.json, whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding="utf-8")
-    return part.replace(path)
 
 
 def gathered(run: StoredRun, *, seed: int = 0) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """`nakt fuse`: the stored answers combined in another way, filtered, and measured where the truth is known."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from nakt_fed.annotation import Annotation
 from nakt_fed.answered import sites_of_chunks
@@ -12,6 +10,7 @@ from nakt_fed.shared_set import SharedSet
 from nakt_fed.store import create_stack
 from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings.check import refuse_combination
+from nakt_fed.whole_file import write_json
 
 
 def fuse_again(run: StoredRun, fusion: FusionSpec, out: Path) -> Annotation:
@@ -49,11 +48,5 @@ def fuse_again(run: StoredRun, fusion: FusionSpec, out: Path) -> Annotation:
         "kept": sum(verdict.kept for verdict in read_filter(out / "filter.csv")),
         "per_image": run.measured(fused, fusion.annotated),
     }
-    _write(told, out / "fusion.json")
+    write_json(out / "fusion.json", told)
     return annotation
-
-
-def _write(told: dict[str, Any], path: Path) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(told, indent=1, ensure_ascii=False), encoding="utf-8")
-    part.replace(path)

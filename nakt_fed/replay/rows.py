@@ -1,13 +1,12 @@
 """The rows of a sweep: as JSON for `nakt compare`, as CSV for a spreadsheet, as a table for the terminal."""
 
-import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from nakt_fed.replay.sweep_file import Setting
+from nakt_fed.whole_file import write_csv, write_json
 
 Row = dict[str, Any]
 
@@ -36,7 +35,7 @@ def write_rows(rows: Sequence[Row], folder: Path) -> list[Path]:
     lists = lists_of(rows)
     files = [folder / f"{name}.json" for name, part in lists.items() if part]
     for path in files:
-        _whole(path, json.dumps(lists[path.stem], indent=1, ensure_ascii=False))
+        write_json(path, lists[path.stem])
     return [*files, _csv(rows, folder / "rows.csv")] if rows else files
 
 
@@ -62,19 +61,8 @@ def _csv(rows: Sequence[Row], path: Path) -> Path:
         }
         for row in rows
     ]
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(dict.fromkeys(key for row in flat for key in row)))
-        table.writeheader()
-        table.writerows(flat)
-    part.replace(path)
-    return path
-
-
-def _whole(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    header = list(dict.fromkeys(key for row in flat for key in row))
+    return write_csv(path, header, ([row.get(key, "") for key in header] for row in flat))
 
 
 def mean_table(rows: Sequence[Row]) -> str:

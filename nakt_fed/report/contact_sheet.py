@@ -10,8 +10,9 @@ from nakt_fed.data.inspect_numbers import part_numbers
 from nakt_fed.data.inspect_set import Inspection, Seen
 from nakt_fed.data.pictures import read_gray, resize_image, resize_mask
 from nakt_fed.report.gallery import Line
-from nakt_fed.report.page import environment, write_page
+from nakt_fed.report.page import environment
 from nakt_fed.report.pictures import SIDE, Picture, Tile, data_uri, outline
+from nakt_fed.whole_file import write_whole
 
 PER_PART = 48
 GROUPS, PER_GROUP = 24, 8
@@ -43,7 +44,7 @@ def write_contact_sheet(found: Inspection, path: Path | str) -> Path:
             pictures=list(pictures.values()),
         )
     )
-    return write_page(Path(path), page)
+    return write_whole(Path(path), page)
 
 
 def _spread(seen: Sequence[Seen]) -> list[Seen]:

@@ -15,10 +15,11 @@ from nakt_fed.contributions.gather import originals
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.report.chart import INK, SERIES, chart, short
 from nakt_fed.report.gallery import Line
-from nakt_fed.report.page import environment, write_page
+from nakt_fed.report.page import environment
 from nakt_fed.report.pictures import Tile, data_uri, heat_uri
 from nakt_fed.report.plots import intervals
 from nakt_fed.report.words import points
+from nakt_fed.whole_file import write_whole
 
 PICTURES, SITES = 6, 8
 """Pictures on which the sites differ most, and sites beside them, that are shown."""
@@ -40,7 +41,7 @@ class Share:
 
 def write_contributions(run: StoredRun, found: dict[str, Any], folder: Path) -> Path:
     """Write contributions.html into `folder` and return its path."""
-    return write_page(folder / "contributions.html", render(run, found))
+    return write_whole(folder / "contributions.html", render(run, found))
 
 
 def render(run: StoredRun, found: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from nakt_fed.report.plots import curves, intervals
 from nakt_fed.report.run_data import FinishedRun, open_run
 from nakt_fed.report.run_files import Epoch
 from nakt_fed.report.words import FILTERS, network, tables
+from nakt_fed.whole_file import write_whole
 
 CURVES = 8
 """Lines in one chart of training curves; more could not be told apart."""
@@ -23,14 +24,7 @@ def write_report(run: Path) -> Path:
     Raises:
         RunError: `run` is not the folder of a finished run.
     """
-    return write_page(Path(run) / "report.html", render(open_run(Path(run))))
-
-
-def write_page(path: Path, page: str) -> Path:
-    """Write a page, whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    return part.replace(path)
+    return write_whole(Path(run) / "report.html", render(open_run(Path(run))))
 
 
 def render(run: FinishedRun) -> str:

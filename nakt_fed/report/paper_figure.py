@@ -11,6 +11,7 @@ from nakt_fed.report.filter_figures import RULES
 from nakt_fed.report.gallery import Line
 from nakt_fed.report.page import environment
 from nakt_fed.report.plots import histogram
+from nakt_fed.whole_file import write_whole
 
 Chart = tuple[str, str, Markup]
 """Name, words, drawing."""
@@ -24,9 +25,7 @@ def write_figure(
         environment().get_template("paper_figure.html.j2").render(title=title, notes=notes, lines=lines, charts=charts)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(page, encoding="utf-8")
-    return part.replace(path)
+    return write_whole(path, page)
 
 
 def entropy_chart(key: str, name: str, verdicts: Sequence[Verdict], beta: float) -> Chart:

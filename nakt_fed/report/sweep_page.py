@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from nakt_fed.metrics import dice
 from nakt_fed.report.gallery import Line
-from nakt_fed.report.page import environment, write_page
+from nakt_fed.report.page import environment
 from nakt_fed.report.pictures import Picture, Tile, data_uri, outline
 from nakt_fed.report.plots import intervals
 from nakt_fed.statistics.leaderboard import Entry, Leaderboard
-from nakt_fed.statistics.tables import leaderboard_rows, p_value, pair_rows, ranks, write_csv, write_parquet
+from nakt_fed.statistics.tables import leaderboard_rows, p_value, pair_rows, ranks, write_parquet
+from nakt_fed.whole_file import write_csv, write_whole
 
 Gray = NDArray[np.uint8]
 SCRIPT = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
@@ -47,9 +48,9 @@ def write_sweep(board: Leaderboard, folder: Path, *, title: str = "Sweep", shown
     """Write sweep.html, leaderboard.csv, pairs.csv and both as .parquet into `folder`; returns the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in {"leaderboard": leaderboard_rows(board), "pairs": pair_rows(board)}.items():
-        write_csv(rows, folder / f"{name}.csv")
+        write_csv(folder / f"{name}.csv", list(rows[0]), (list(row.values()) for row in rows))
         write_parquet(rows, folder / f"{name}.parquet")
-    return write_page(folder / "sweep.html", render_sweep(board, title, shown))
+    return write_whole(folder / "sweep.html", render_sweep(board, title, shown))
 
 
 def render_sweep(board: Leaderboard, title: str, shown: Sequence[Shown] = ()) -> str:

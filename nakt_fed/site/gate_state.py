@@ -1,12 +1,12 @@
 """What the gate remembers over a restart: small JSON files, written whole."""
 
 import json
-import os
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from nakt_fed.errors import RunError
+from nakt_fed.whole_file import write_json
 
 
 class StateFile:
@@ -39,12 +39,7 @@ class StateFile:
     def write(self, value: dict[str, Any]) -> None:
         """Replace the content, also through a power cut."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
+        write_json(self.path, value)
 
 
 class Offers:

@@ -23,7 +23,7 @@ from nakt_fed.site.personal_list import NUMBERS
 from nakt_fed.site.personal_training import learnable
 from nakt_fed.site.scores import scores
 from nakt_fed.site_data import PrivateData
-from nakt_fed.weights import write_atomically
+from nakt_fed.whole_file import write_whole
 
 LEAST_LEARNED = 2
 """Pictures; batch normalisation needs two."""
@@ -64,7 +64,7 @@ def _take(job: Job, blob: bytes) -> None:
         raise AnswerError("the student that came is not the one that the order names; send that one")
     student(blob, job.order.network)  # refused now, not in minutes
     job.folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(job.received, blob)
+    write_whole(job.received, blob)
 
 
 def _measured(job: Job, data: PrivateData, teacher: Teacher) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _measured(job: Job, data: PrivateData, teacher: Teacher) -> dict[str, Any]:
             "personalised": lambda pictures: probabilities(after, pictures),
         },
     )
-    write_atomically(job.folder / NUMBERS, json.dumps(told).encode())
+    write_whole(job.folder / NUMBERS, json.dumps(told).encode())
     for name in ONLY_TRAINING:
         (job.folder / name).unlink(missing_ok=True)
     return told

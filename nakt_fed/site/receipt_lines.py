@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from nakt_fed.whole_file import write_json
 
 Line = dict[str, Any]
 
@@ -66,9 +67,4 @@ def read_head(path: Path) -> tuple[int, str] | None:
 
 def keep_head(path: Path, line: Line) -> None:
     """Remember the last line, whole or not at all, also after a power cut."""
-    draft = path.with_name(path.name + ".head.tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(json.dumps({"n": line["n"], "hash": line["hash"]}))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(head_file(path))
+    write_json(head_file(path), {"n": line["n"], "hash": line["hash"]})

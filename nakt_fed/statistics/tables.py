@@ -1,6 +1,5 @@
 """The leaderboard and the pairs as tables: for the terminal, as CSV and as Parquet."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from rich.table import Column, Table
 
 from nakt_fed.report.words import points
 from nakt_fed.statistics.leaderboard import Entry, Leaderboard
+from nakt_fed.whole_file import draft_of
 
 NO_BREAK = "\u00a0"
 
@@ -96,21 +96,11 @@ def pair_rows(board: Leaderboard) -> list[dict[str, Any]]:
     ]
 
 
-def write_csv(rows: list[dict[str, Any]], path: Path) -> Path:
-    """Rows with the same keys as CSV, whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, list(rows[0]))
-        table.writeheader()
-        table.writerows(rows)
-    return part.replace(path)
-
-
 def write_parquet(rows: list[dict[str, Any]], path: Path) -> Path:
-    """The same as Parquet (pyarrow comes with Ray), whole or not at all."""
+    """Rows with the same keys as Parquet (pyarrow comes with Ray), whole or not at all."""
     import pyarrow
     import pyarrow.parquet
 
-    part = path.with_suffix(".part")
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), part)
-    return part.replace(path)
+    with draft_of(path) as draft:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), draft)
+    return path

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nakt_fed import weights as weight_file
+from nakt_fed import weights, whole_file
 from nakt_fed.checkpoint import load_checkpoint, save_checkpoint
 from nakt_fed.data.pictures import PREPROCESSING
 from nakt_fed.errors import CheckpointError, StudyError
@@ -156,7 +156,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_draft(saved: Path, monkeypatc
         raise OSError(28, "No space left on device")
 
     before = saved.read_bytes()
-    monkeypatch.setattr(weight_file.os, "fsync", full)
+    monkeypatch.setattr(whole_file.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(saved, build_network(SPEC), SPEC)
     assert saved.read_bytes() == before
@@ -244,8 +244,8 @@ def test_pickles_are_refused_unopened(tmp_path: Path, name: str, zipped: bool) -
 
 def test_a_header_that_begins_like_a_pickle_is_no_pickle() -> None:
     """A safetensors file opens with its header's length: 640 = 0x0280 is written 80 02, as pickle's protocol 2."""
-    assert not weight_file._is_pickle((640).to_bytes(8, "little") + b"{")
-    assert weight_file._is_pickle(b"\x80\x02}q\x00X\x01\x00\x00")
+    assert not weights._is_pickle((640).to_bytes(8, "little") + b"{")
+    assert weights._is_pickle(b"\x80\x02}q\x00X\x01\x00\x00")
 
 
 @pytest.mark.slow

@@ -258,7 +258,7 @@ def test_a_withdrawal_that_a_full_disk_breaks_off_can_be_repeated(tmp_path: Path
     approvals, gate = Approvals(tmp_path), tmp_path / "gate"
     approvals.approve(RUN)
     for name in ("approved", "withdrawn"):
-        draft = gate / f".{name}.json.{os.getpid()}.tmp"
+        draft = gate / f".{name}.json.{os.getpid()}.part"
         draft.mkdir()
         with pytest.raises(OSError, match="directory"):
             approvals.withdraw(RUN)
