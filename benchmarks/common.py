@@ -17,8 +17,8 @@ from nakt_fed.cores import cores
 from nakt_fed.study import Study
 from nakt_fed.study.file import dump_study, parse_study
 
-KEEPS_NOTHING = {"min_target_pixels": 2 * 384**2, "min_kept": 1}
-"""A [filter] by which a study ends after its round: no picture has so many target pixels."""
+KEEPS_NOTHING = {"min_target_pixels": 384**2, "min_kept": 1}
+"""A [filter] by which a study ends after its round: no picture is all target."""
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ STUDIES: list[tuple[str, Change, list[str]]] = [
     ("two sites of one name", set_("site.1.name", "ann"), ["two sites are called 'ann'", "give each its own name"]),
     ("size", set_("study.image_size", 50), ["study.image_size", "multiple of 32", "nearest is 64", "got 50"]),
     ("views", set_("transferal.views", -1), ["transferal.views", "greater than or equal to 0", "got -1"]),
-    ("views in words", set_("transferal.views", "many"), ["transferal.views", "integer", "got 'many'"]),
+    ("views in words", set_("transferal.views", "many"), ["transferal.views", "whole number", "got 'many'"]),
     ("more sites than there are", set_("round.min_sites", 3), ["round.min_sites is 3", "has 2 sites", "lower it"]),
     ("missing folder", set_("site.0.images", "nowhere"), ["site 'ann'", "nowhere is not there", "check the path"]),
     ("empty folder", set_("transferal.images", ["empty"]), ["transferal: folder ", "empty has no picture"]),
