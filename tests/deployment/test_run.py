@@ -82,6 +82,7 @@ def test_an_undisturbed_run_gives_what_the_oracle_gives(parts: tuple[Federation,
         assert (done.returncode, "all as written" in done.stdout) == (0, True), done.stderr
 
 
+@pytest.mark.soak
 def test_sites_of_different_classes_give_what_the_oracle_gives(parts: tuple[Federation, dict[str, Started]]) -> None:
     """And the student is judged at the site that allows it, by each class that this site knows."""
     federation, _ = parts

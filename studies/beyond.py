@@ -1,8 +1,9 @@
-"""Does it help a finished run's student that teachers are asked about mirror images too? Each way with as many steps (docs/results.md).
+"""Ways to use a finished run's answers better than the plain student does, each beside it with as many steps (docs/results.md).
 
-    python studies/mirrored.py RUN OUT views more_views flips      # again with the RUN of another seed, into the same OUT
+    python studies/beyond.py RUN OUT METHOD [METHOD ...]      # again with the RUN of another seed, into the same OUT
 
-A row per way and seed is added to OUT/rows.jsonl; what is there already is not made again. Prints each beside `views`, over all seeds in OUT.
+A row per method and seed is added to OUT/rows.jsonl; what is there already is not made again. Only with RUN's stored
+answers, but for `flips`, which asks the run's teachers about mirrored pictures. Prints each method beside `views`, over all seeds in OUT.
 """
 
 import argparse
@@ -13,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from nakt_fed import train
 from nakt_fed.checkpoint import is_saved, load_checkpoint
 from nakt_fed.fusion import sharpen
+from nakt_fed.losses import dice_loss
 from nakt_fed.metrics import dice, paired_bootstrap
 from nakt_fed.predict import soft_masks
 from nakt_fed.replay.stored import StoredRun
@@ -24,7 +28,7 @@ from nakt_fed.store import PseudoSet, open_group
 from nakt_fed.student import StudentJob, train_student
 
 VIEWS = 12
-"""Of each picture; `more_views` and `flips` have twice as many answers of the teachers."""
+"""Of each picture; every method but `plain`, `more_views` and `flips` has as many answers of the teachers."""
 PICTURES = 12_500
 """Shown to each student, about a third of what the study shows."""
 BLOCK = 64
@@ -38,10 +42,11 @@ class Kept:
         group: Any = open_group(str(run.folder / "pseudo.zarr"))
         self.run, self.group, self.ids = run, group, [str(i) for i in group.attrs["ids"]]
         self.view = np.array([int(i.rpartition("~")[2]) if "~" in i else -1 for i in self.ids])
+        self.origin = [i.rpartition("~")[0] or i for i in self.ids]
 
-    def rows(self, views: int) -> list[int]:
-        """The originals, and the first views of each."""
-        return [int(row) for row in np.flatnonzero(self.view < views)]
+    def rows(self, first: int, end: int, originals: bool = True) -> list[int]:
+        wanted = (first <= self.view) & (self.view < end) | (originals & (self.view < 0))
+        return [int(row) for row in np.flatnonzero(wanted)]
 
     def images(self, rows: list[int]) -> Images:
         return np.asarray(self.group["images"].oindex[rows])
@@ -50,7 +55,7 @@ class Kept:
         return np.asarray(self.group["masks"].oindex[rows])
 
 
-def fit_student(kept: Kept, rows: list[int], masks: Images, out: Path) -> None:
+def fit_student(kept: Kept, rows: list[int], masks: Images, out: Path, augment: str | None = None) -> None:
     """A fresh student that is shown `PICTURES` pictures, beginning where the run's own student began."""
     study = kept.run.study
     if not is_saved(out / "student.safetensors"):
@@ -58,7 +63,8 @@ def fit_student(kept: Kept, rows: list[int], masks: Images, out: Path) -> None:
         for start in range(0, len(rows), BLOCK):
             written.add(kept.images(rows[start : start + BLOCK]), masks[start : start + BLOCK])
         written.close("replay")
-        recipe = study.student.recipe().model_copy(update={"epochs": max(1, round(PICTURES / len(rows)))})
+        changed = {"epochs": max(1, round(PICTURES / len(rows))), **({"augment": augment} if augment else {})}
+        recipe = study.student.recipe().model_copy(update=changed)
         job = {"who": "student", "pseudo": str(out / "pseudo.zarr"), "out": out, "events": out / "events.jsonl"}
         network = study.student.spec()
         train_student(
@@ -68,19 +74,25 @@ def fit_student(kept: Kept, rows: list[int], masks: Images, out: Path) -> None:
 
 def views(kept: Kept, out: Path) -> None:
     """What the framework does."""
-    rows = kept.rows(VIEWS)
+    rows = kept.rows(0, VIEWS)
     fit_student(kept, rows, kept.masks(rows), out)
+
+
+def plain(kept: Kept, out: Path) -> None:
+    """The paper's method: no views, the originals are augmented together with their masks."""
+    rows = kept.rows(0, 0)
+    fit_student(kept, rows, kept.masks(rows), out, augment="paper")
 
 
 def more_views(kept: Kept, out: Path) -> None:
     """Twice the views: as many answers as `flips` has."""
-    rows = kept.rows(2 * VIEWS)
+    rows = kept.rows(0, 2 * VIEWS)
     fit_student(kept, rows, kept.masks(rows), out)
 
 
 def flips(kept: Kept, out: Path) -> None:
     """Each teacher answers a picture and its mirror image, and their mean counts: twice the answers."""
-    rows = kept.rows(VIEWS)
+    rows = kept.rows(0, VIEWS)
     fit_student(kept, rows, mirrored_too(kept, rows), out)
 
 
@@ -95,7 +107,57 @@ def mirrored_too(kept: Kept, rows: list[int]) -> Images:
     return sharpen(mean, run.study.student.temperature)
 
 
-METHODS: dict[str, Callable[[Kept, Path], None]] = {method.__name__: method for method in (views, more_views, flips)}
+def foreground(kept: Kept, out: Path) -> None:
+    """As many views, those of each picture on which the ensemble sees most."""
+    everything = kept.rows(0, 999, originals=False)
+    area = dict(zip(everything, (kept.masks(everything) > 127).sum(axis=(1, 2)), strict=True))
+    best: list[int] = []
+    for origin in dict.fromkeys(kept.origin):
+        own = [row for row in everything if kept.origin[row] == origin]
+        best += sorted(own, key=lambda row: -area[row])[:VIEWS]
+    rows = kept.rows(0, 0) + sorted(best)
+    fit_student(kept, rows, kept.masks(rows), out)
+
+
+def quotas(kept: Kept, out: Path) -> None:
+    """As many views, an equal number from each transferal folder."""
+    folders = [origin.partition("/")[0] for origin in kept.origin]
+    share = len(kept.rows(0, VIEWS, originals=False)) // len(set(folders))
+    rows = kept.rows(0, 0)
+    for folder in dict.fromkeys(folders):
+        own = [row for row in kept.rows(0, 999, originals=False) if folders[row] == folder]
+        rows += sorted(own, key=lambda row: int(kept.view[row]))[:share]
+    fit_student(kept, rows, kept.masks(rows), out)
+
+
+def confidence(kept: Kept, out: Path) -> None:
+    """Binary cross entropy weighted per pixel by 1 − H(y)/ln 2, with mean 1; the Dice loss as ever."""
+    usual, train.dice_bce = train.dice_bce, confident_dice_bce
+    try:
+        views(kept, out)
+    finally:
+        train.dice_bce = usual
+
+
+def confident_dice_bce(logits: torch.Tensor, target: torch.Tensor, overlap: str = "product") -> torch.Tensor:
+    logits, target = logits.float(), target.float()
+    weight = 1 + (torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target)) / np.log(2)
+    entropy = F.binary_cross_entropy_with_logits(logits, target, weight / weight.mean().clamp(min=1e-3))
+    return dice_loss(logits, target, overlap=overlap) + entropy  # type: ignore[arg-type]
+
+
+def relabel(kept: Kept, out: Path) -> None:
+    """A second student learns the first one's answers to as many more views, beside the teachers' answers to the first."""
+    first = out.parent / out.name.replace("relabel", "views")
+    views(kept, first)
+    model, _ = load_checkpoint(first / "student.safetensors", expect=kept.run.study.student.spec())
+    asked, more = kept.rows(0, VIEWS), kept.rows(VIEWS, 2 * VIEWS, originals=False)
+    fit_student(kept, asked + more, np.concatenate([kept.masks(asked), soft_masks(model, kept.images(more))]), out)
+
+
+METHODS: dict[str, Callable[[Kept, Path], None]] = {
+    method.__name__: method for method in (views, plain, more_views, flips, foreground, quotas, confidence, relabel)
+}
 
 
 def measured(run: StoredRun, out: Path) -> dict[str, object]:
@@ -125,7 +187,7 @@ def compared(path: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Teachers asked about mirror images too.")
+    parser = argparse.ArgumentParser(description="Other students of a finished run.")
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("methods", nargs="+", choices=METHODS, metavar="METHOD", help=", ".join(METHODS))
@@ -146,6 +208,7 @@ def main() -> None:
         print(
             f"{method}, seed {seed}: agreement with the ensemble {100 * float(str(row['agreement'])):.1f} %", flush=True
         )
+    print(*compared(options.out / "rows.jsonl"), sep="\n")
 
 
 if __name__ == "__main__":
