@@ -28,7 +28,7 @@ from nakt_fed.store import PseudoSet, open_group
 from nakt_fed.student import StudentJob, train_student
 
 VIEWS = 12
-"""Of each picture; every method but `plain`, `more_views` and `flips` has as many answers of the teachers."""
+"""Of each picture; `more_views` and `flips` have twice as many answers of the teachers."""
 PICTURES = 12_500
 """Shown to each student, about a third of what the study shows."""
 BLOCK = 64
@@ -42,7 +42,6 @@ class Kept:
         group: Any = open_group(str(run.folder / "pseudo.zarr"))
         self.run, self.group, self.ids = run, group, [str(i) for i in group.attrs["ids"]]
         self.view = np.array([int(i.rpartition("~")[2]) if "~" in i else -1 for i in self.ids])
-        self.origin = [i.rpartition("~")[0] or i for i in self.ids]
 
     def rows(self, first: int, end: int, originals: bool = True) -> list[int]:
         wanted = (first <= self.view) & (self.view < end) | (originals & (self.view < 0))
@@ -55,7 +54,7 @@ class Kept:
         return np.asarray(self.group["masks"].oindex[rows])
 
 
-def fit_student(kept: Kept, rows: list[int], masks: Images, out: Path, augment: str | None = None) -> None:
+def fit_student(kept: Kept, rows: list[int], masks: Images, out: Path) -> None:
     """A fresh student that is shown `PICTURES` pictures, beginning where the run's own student began."""
     study = kept.run.study
     if not is_saved(out / "student.safetensors"):
@@ -63,8 +62,7 @@ def fit_student(kept: Kept, rows: list[int], masks: Images, out: Path, augment: 
         for start in range(0, len(rows), BLOCK):
             written.add(kept.images(rows[start : start + BLOCK]), masks[start : start + BLOCK])
         written.close("replay")
-        changed = {"epochs": max(1, round(PICTURES / len(rows))), **({"augment": augment} if augment else {})}
-        recipe = study.student.recipe().model_copy(update=changed)
+        recipe = study.student.recipe().model_copy(update={"epochs": max(1, round(PICTURES / len(rows)))})
         job = {"who": "student", "pseudo": str(out / "pseudo.zarr"), "out": out, "events": out / "events.jsonl"}
         network = study.student.spec()
         train_student(
@@ -76,12 +74,6 @@ def views(kept: Kept, out: Path) -> None:
     """What the framework does."""
     rows = kept.rows(0, VIEWS)
     fit_student(kept, rows, kept.masks(rows), out)
-
-
-def plain(kept: Kept, out: Path) -> None:
-    """The paper's method: no views, the originals are augmented together with their masks."""
-    rows = kept.rows(0, 0)
-    fit_student(kept, rows, kept.masks(rows), out, augment="paper")
 
 
 def more_views(kept: Kept, out: Path) -> None:
@@ -105,29 +97,6 @@ def mirrored_too(kept: Kept, rows: list[int]) -> Images:
         total += soft_masks(model, np.ascontiguousarray(images[:, :, ::-1]))[:, :, ::-1]
     mean = np.rint(total / (2 * len(run.study.site))).astype(np.uint8)
     return sharpen(mean, run.study.student.temperature)
-
-
-def foreground(kept: Kept, out: Path) -> None:
-    """As many views, those of each picture on which the ensemble sees most."""
-    everything = kept.rows(0, 999, originals=False)
-    area = dict(zip(everything, (kept.masks(everything) > 127).sum(axis=(1, 2)), strict=True))
-    best: list[int] = []
-    for origin in dict.fromkeys(kept.origin):
-        own = [row for row in everything if kept.origin[row] == origin]
-        best += sorted(own, key=lambda row: -area[row])[:VIEWS]
-    rows = kept.rows(0, 0) + sorted(best)
-    fit_student(kept, rows, kept.masks(rows), out)
-
-
-def quotas(kept: Kept, out: Path) -> None:
-    """As many views, an equal number from each transferal folder."""
-    folders = [origin.partition("/")[0] for origin in kept.origin]
-    share = len(kept.rows(0, VIEWS, originals=False)) // len(set(folders))
-    rows = kept.rows(0, 0)
-    for folder in dict.fromkeys(folders):
-        own = [row for row in kept.rows(0, 999, originals=False) if folders[row] == folder]
-        rows += sorted(own, key=lambda row: int(kept.view[row]))[:share]
-    fit_student(kept, rows, kept.masks(rows), out)
 
 
 def confidence(kept: Kept, out: Path) -> None:
@@ -156,7 +125,7 @@ def relabel(kept: Kept, out: Path) -> None:
 
 
 METHODS: dict[str, Callable[[Kept, Path], None]] = {
-    method.__name__: method for method in (views, plain, more_views, flips, foreground, quotas, confidence, relabel)
+    method.__name__: method for method in (views, more_views, flips, confidence, relabel)
 }
 
 
