@@ -162,6 +162,7 @@ def test_the_pictures_of_a_deployment_are_all_different(monkeypatch: pytest.Monk
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_deployment_beside_a_naive_app() -> None:
     [row] = deployment.measure(sites=1, count=20, size=32, repeats=1)
     assert row.goal == deployment.GOAL
