@@ -15,6 +15,7 @@ from nakt_fed.errors import DataError
 from nakt_fed.manifest import Manifest
 from nakt_fed.store import ChunkStore
 from nakt_fed.views import Viewed
+from nakt_fed.whole_file import write_whole
 
 
 class OfferedSet:
@@ -29,8 +30,8 @@ class OfferedSet:
         """Remember an offer; every process of the site finds it here."""
         folder = folder / f"{manifest.sha256[:16]}-{chunk}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-        _mark(folder.parent, manifest.sha256).write_text(folder.name)
+        write_whole(folder / "manifest.json", manifest.to_json())
+        write_whole(_mark(folder.parent, manifest.sha256), folder.name)
         return cls(folder, manifest, chunk)
 
     @classmethod

@@ -1,6 +1,5 @@
 """A site's private pictures: read once, split by seed, never named outside the site."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nakt_fed.data.split import split_pictures
 from nakt_fed.errors import DataError
 from nakt_fed.seeds import draw
 from nakt_fed.study.pictures import SiteSpec
+from nakt_fed.whole_file import write_json
 
 
 @dataclass(frozen=True)
@@ -55,4 +55,4 @@ def _pictures(site: SiteSpec, size: int) -> PictureSet:
 def write_split(data: PrivateData, path: Path) -> None:
     """Which picture went where, for the site's own eyes."""
     parts = {"train": data.train.ids, "validation": data.validation.ids, "test": data.test.ids}
-    path.write_text(json.dumps({"version": 1, **parts}, indent=1, ensure_ascii=False), encoding="utf-8")
+    write_json(path, {"version": 1, **parts})

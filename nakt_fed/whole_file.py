@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside their place, then moved into it. A kill or a full disk leaves the old one."""
 
 import csv
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ def draft_of(path: Path) -> Iterator[Path]:
 
     It is on the disk before it is moved, so a power cut leaves the old file or the new one.
     """
+    _clear(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         yield draft
@@ -23,6 +25,24 @@ def draft_of(path: Path) -> Iterator[Path]:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove the drafts of processes that were killed while they wrote: each may be as large as the file."""
+    for draft in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = draft.name.split(".")[-2]
+        if pid.isdecimal() and not _lives(int(pid)):
+            draft.unlink(missing_ok=True)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's, or no process's number at all
+        return True
+    return True
 
 
 def write_whole(path: Path, content: bytes | str) -> Path:

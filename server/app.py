@@ -13,10 +13,11 @@ from nakt_fed.errors import NaktError, StudyError
 from nakt_fed.events import EventLog
 from nakt_fed.exchange import Sites
 from nakt_fed.locks import only_one
+from nakt_fed.resume import write_study
 from nakt_fed.signing import signer
 from nakt_fed.site.receipts import FILE, Receipts
 from nakt_fed.study import Study
-from nakt_fed.study.file import dump_study, load_study
+from nakt_fed.study.file import load_study
 
 from .find import find_sites
 from .grid import FlowerSites, with_meta
@@ -125,6 +126,5 @@ def run_folder(name: str, study: Study) -> Path:
         raise StudyError(f"run config run-dir = {name!r} is a relative path; give an absolute one")
     run.mkdir(parents=True, exist_ok=True)
     if not (run / "study.toml").exists():
-        (run / "study.toml.new").write_text(dump_study(study), encoding="utf-8")
-        (run / "study.toml.new").replace(run / "study.toml")  # at once: a run may be killed at any point
+        write_study(study, run)
     return run

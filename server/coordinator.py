@@ -23,6 +23,7 @@ from nakt_fed.errors import NaktError, RunError
 from nakt_fed.flower_environment import direct, programs, quiet
 from nakt_fed.keep_alive import Kept, kept_alive
 from nakt_fed.locks import only_one
+from nakt_fed.whole_file import draft_of
 
 from .flower import last_words, script
 from .kit import Kit, load_kit
@@ -58,14 +59,20 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
 
 
+def make_secret(path: Path) -> None:
+    """What SuperLink and SuperExec know each other by, made once. A full disk leaves none, not an empty one that would stay."""
+    if not path.exists():
+        with draft_of(path) as draft:
+            draft.touch(0o600)
+            draft.write_text(secrets.token_hex(32))
+
+
 def serve(kit: Kit, listen: str) -> None:
     """Keep the SuperLink and the SuperExec alive, and the registered sites what the kit says, until interrupted."""
     host, _, port = listen.rpartition(":")
     home, secret = kit.state / "flower", kit.state / "superexec.secret"
     (home / "work").mkdir(parents=True, exist_ok=True)
-    if not secret.exists():
-        secret.touch(0o600)
-        secret.write_text(secrets.token_hex(32))
+    make_secret(secret)
     address = kit.state / "address"
     with kept_alive(_programs(kit, host, port, secret, home), say) as look:
         try:

@@ -16,7 +16,16 @@ MaskFolders = Annotated[
 """A folder of masks, or where there are several classes one per class."""
 
 
-class SiteSpec(Part):
+class _Classed(Part):
+    """A table whose classes may be those of its table of mask folders."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written(cls, raw: Any) -> Any:
+        return written(raw)
+
+
+class SiteSpec(_Classed):
     """One hospital. `test_share` of its pictures is held out and used as a test set named after the site (simulation only).
 
     Without images, which only a teacher from a checkpoint allows, nothing is held out and no overlap is counted.
@@ -33,7 +42,7 @@ class SiteSpec(Part):
     @model_validator(mode="before")
     @classmethod
     def _written(cls, raw: Any) -> Any:
-        raw = written(raw)
+        raw = written(raw)  # first, since the teacher's outputs follow from it
         return with_outputs(raw, "teacher", names_in(raw))
 
     @model_validator(mode="after")
@@ -53,16 +62,11 @@ class SiteSpec(Part):
         return self
 
 
-class RemoteSite(Part):
+class RemoteSite(_Classed):
     """A hospital of a deployment: its name, and its classes where sites know different ones; the rest is in its own site file."""
 
     name: Name
     classes: Names = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _written(cls, raw: Any) -> Any:
-        return written(raw)
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -84,7 +88,7 @@ class TransferalSpec(Part):
     duplicates: Literal["refuse", "drop"] = "refuse"
 
 
-class TestSpec(Part):
+class TestSpec(_Classed):
     """A named test set at the coordinator."""
 
     __test__ = False  # not a pytest class
@@ -92,11 +96,6 @@ class TestSpec(Part):
     images: Place
     masks: MaskFolders
     classes: Names = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _written(cls, raw: Any) -> Any:
-        return written(raw)
 
     @model_validator(mode="after")
     def _has_masks(self) -> Self:

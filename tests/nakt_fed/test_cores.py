@@ -19,17 +19,22 @@ def test_a_pinned_process_uses_the_cores_that_it_is_pinned_to() -> None:
 
 
 @pytest.mark.parametrize(
-    ("quota", "expected"), [("50000 100000", 1), ("100000 100000", 1), ("max 100000", None), ("?", None)]
+    ("quota", "expected"),
+    [("50000 100000", 1), ("100000 100000", 1), ("199000 100000", 1), ("max 100000", None), ("?", None)],
 )
-def test_a_containers_quota_counts(
-    quota: str, expected: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["", "system.slice", "system.slice/teacher.service"])
+def test_the_quota_of_a_group_or_of_one_that_it_lies_in_counts(
+    quota: str, expected: int | None, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    own = tmp_path / "system.slice/teacher.service"
+    own.mkdir(parents=True)
+    monkeypatch.setattr(module, "_groups", lambda: [own, own.parent, tmp_path])
     free = cores()
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(module, "QUOTA", tmp_path / "cpu.max")
+    (tmp_path / where / "cpu.max").write_text(quota)
     assert cores() == (expected or free)
 
 
-def test_no_quota_where_there_is_no_such_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUOTA", tmp_path / "none")
-    assert cores() >= 1
+def test_the_groups_of_this_process_end_at_the_root() -> None:
+    groups = module._groups()
+    assert not groups or groups[-1] == module.GROUPS
+    assert all(group.is_relative_to(module.GROUPS) for group in groups)

@@ -35,7 +35,9 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_process_killed_while_it_writes_leaves_the_old_file_and_a_draft_that_the_next_one_removes(
+    tmp_path: Path,
+) -> None:
     path = write_whole(tmp_path / "a", "old")
     code = f"""
 import os, signal
@@ -47,4 +49,9 @@ with draft_of(Path({str(path)!r})) as draft:
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+    [left] = [each for each in tmp_path.iterdir() if each != path]
+    assert left.name.endswith(".part")
+    of_another = write_whole(tmp_path / ".b.1.part", "being written by a process that lives")
     assert write_whole(path, "new").read_text() == "new"
+    write_whole(tmp_path / "b", "b")
+    assert sorted(tmp_path.iterdir()) == [of_another, path, tmp_path / "b"]
