@@ -1,11 +1,7 @@
-"""The student on a real Ray: the oracle's weights, kills at any point, clusters, and nothing left behind."""
+"""The student on a real Ray: the oracle's weights, and clusters. Kills: test_student_kills.py."""
 
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,49 +12,27 @@ import torch
 from nakt_fed.checkpoint import save_checkpoint
 from nakt_fed.errors import RunError
 from nakt_fed.networks import build_network
-from nakt_fed.processes import below, parents
 from nakt_fed.recipe import NetworkSpec
-from nakt_fed.student import StudentJob
 from server.student import fit_student
+from tests.server import trainings
 from tests.server.jobs import (
     ROOT,
     epochs,
-    history,
     in_process,
     last_loss,
     make_job,
     same_weights,
     users_cluster,
-    wait_for,
 )
-from tests.watch import command, started
+from tests.server.trainings import STARTER, find, starter
+
+nothing_left = trainings.nothing_left  # around every test here
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
 ]
-
-LONG = {"pictures": 240, "epochs": 6}  # about half a second per epoch: long enough to be hit in the middle of one
-
-
-@pytest.fixture(autouse=True)
-def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No process and no file of a training outlives its test."""
-    for name in ("RAY_ADDRESS", "NAKT_RAY_ADDRESS"):
-        monkeypatch.delenv(name, raising=False)
-    folder = tempfile.mkdtemp(prefix="nt", dir="/tmp")
-    monkeypatch.setenv("TMPDIR", folder)
-    monkeypatch.setattr(tempfile, "tempdir", folder)
-    yield
-    assert not started()
-    assert not list(Path(folder).glob("nakt-*"))
-    shutil.rmtree(folder)
-
-
-def find(part: str) -> list[int]:
-    """Processes that this one has started, directly or not, by their command line."""
-    return [pid for pid in started() if part in command(pid)]
 
 
 def start_network(path: Path) -> Path:
@@ -98,60 +72,6 @@ def test_fine_tuning_by_way_of_a_url(tmp_path: Path) -> None:
     assert same_weights(job, in_process(job, tmp_path / "oracle"))
     assert sorted(path.name for path in job.out.iterdir()) == ["history.csv", "student.json", "student.safetensors"]
     assert list((storage / "run ü").iterdir()) == []
-
-
-def test_killed_worker_and_killed_training_go_on(tmp_path: Path) -> None:
-    """SIGKILL to the worker, then to the child: never more than an epoch is lost; the weights are the oracle's."""
-    job = make_job(tmp_path, **LONG)
-    with ThreadPoolExecutor(1) as pool:
-        training = pool.submit(fit_student, job)
-        wait_for(lambda: training.done() or 2 in epochs(job))
-        [worker] = find("ray::RayTrainWorker")
-        assert os.getpriority(os.PRIO_PROCESS, worker) == os.getpriority(os.PRIO_PROCESS, 0)
-        os.kill(worker, signal.SIGKILL)
-        wait_for(lambda: training.done() or 4 in epochs(job))
-        assert worker not in find("ray::RayTrainWorker")
-        [child] = [pid for pid in find("-m server.student") if "processes.py" not in command(pid)]
-        os.kill(child, signal.SIGKILL)
-        with pytest.raises(RunError, match="was ended by SIGKILL"):
-            training.result()
-    assert not started()
-    fit_student(job)
-    told = epochs(job)
-    assert told == sorted(told)
-    assert (
-        len({1, 2, 3, 4, 5, 6} - set(told)) <= 2
-    )  # a kill between an epoch's saving and its telling loses the telling only
-    assert history(job) == [1, 2, 3, 4, 5, 6]
-    assert same_weights(job, in_process(job, tmp_path / "oracle"))
-
-
-STARTER = """
-import sys
-from pathlib import Path
-from nakt_fed.student import StudentJob
-from server.student import fit_student
-fit_student(StudentJob.model_validate_json(Path(sys.argv[1]).read_text()))
-"""
-
-
-def starter(job: StudentJob, *before: str, code: str = STARTER) -> list[str]:
-    """A program of its own that calls `fit_student`."""
-    path = job.events.parent / "job.json"
-    path.write_text(job.model_dump_json())
-    return [*before, sys.executable, "-c", code, str(path)]
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_nothing_outlives_the_starter(tmp_path: Path, number: signal.Signals) -> None:
-    job = make_job(tmp_path, pictures=240, epochs=200)
-    with subprocess.Popen(starter(job), cwd=ROOT) as process:
-        wait_for(lambda: epochs(job) or process.poll() is not None)
-        children = below(process.pid)
-        assert len(children) > 8
-        process.send_signal(number)
-        process.wait(60)
-    wait_for(lambda: not children & parents().keys(), 30)
 
 
 BUSY = """

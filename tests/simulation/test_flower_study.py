@@ -201,6 +201,7 @@ def test_flwr_run_does_the_same(study: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_flwr_run_with_too_few_nodes_says_what_to_add(study: Path) -> None:
     output, status = flwr_run(study, study.parent / "run", nodes=1)
     assert status == "finished:failed"

@@ -189,6 +189,7 @@ def nakt(*words: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_command_is_stopped_and_goes_on(sets: PaperSets, tmp_path: Path) -> None:
     """Ctrl-C after the teacher: the second start makes the five mask rounds only; the third shows the figure at once."""
     assert sets.breast1 is not None
