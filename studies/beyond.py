@@ -124,8 +124,28 @@ def relabel(kept: Kept, out: Path) -> None:
     fit_student(kept, asked + more, np.concatenate([kept.masks(asked), soft_masks(model, kept.images(more))]), out)
 
 
+def foreground(kept: Kept, out: Path) -> None:
+    """The same answers, drawn with replacement: one on which the ensemble sees four times the target twice as often."""
+    rows = kept.rows(0, VIEWS)
+    area = np.sqrt((kept.masks(rows) > 127).mean(axis=(1, 2)))
+    seed = kept.run.study.study.seed
+    drawn = sorted(np.random.default_rng(seed).choice(rows, len(rows), p=area / area.sum()).tolist())
+    fit_student(kept, drawn, kept.masks(drawn), out)
+
+
+def quotas(kept: Kept, out: Path) -> None:
+    """As many answers, an equal number of views from each transferal folder."""
+    folders = [each.partition("/")[0] for each in kept.ids]
+    share = len(kept.rows(0, VIEWS, originals=False)) // len(set(folders))
+    rows = kept.rows(0, 0)
+    for folder in dict.fromkeys(folders):
+        own = [row for row in kept.rows(0, 999, originals=False) if folders[row] == folder]
+        rows += sorted(own, key=lambda row: int(kept.view[row]))[:share]
+    fit_student(kept, rows, kept.masks(rows), out)
+
+
 METHODS: dict[str, Callable[[Kept, Path], None]] = {
-    method.__name__: method for method in (views, more_views, flips, confidence, relabel)
+    method.__name__: method for method in (views, more_views, flips, confidence, relabel, foreground, quotas)
 }
 
 

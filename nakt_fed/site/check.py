@@ -16,7 +16,7 @@ from nakt_fed.site.check_line import check_line
 from nakt_fed.site.local_socket import check_folder, check_path
 from nakt_fed.site.policy import is_over
 from nakt_fed.site.site_file import SiteFile
-from nakt_fed.site.words import policy_in_words
+from nakt_fed.site.words import Judged, policy_in_words
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ def check_site(file: SiteFile, *, offline: bool = False) -> Iterator[Finding]:
         yield _finding("coordinator", lambda: check_line(at.address, at.root_certificates))
     yield _finding("app", lambda: _app(file))
     yield _finding("teacher", lambda: _teacher(file))
-    count: list[int] = []
-    yield _finding("pictures", lambda: _pictures(file, count))
+    private: list[Judged] = []
+    yield _finding("pictures", lambda: _pictures(file, private))
     yield _finding("disk", lambda: _disk(file))
     yield _finding("socket", lambda: _socket(file))
-    for sentence in policy_in_words(file, count[0] if count else None):
+    for sentence in policy_in_words(file, private[0] if private else None):
         yield Finding("policy", True, sentence)
     last = file.policy.expires
     if is_over(last, datetime.now(UTC)):
@@ -100,7 +100,7 @@ def _teacher(file: SiteFile) -> str:
     )
 
 
-def _pictures(file: SiteFile, count: list[int]) -> str:
+def _pictures(file: SiteFile, private: list[Judged]) -> str:
     from nakt_fed.site.evaluation import judged_on
     from nakt_fed.site.scores import shown
     from nakt_fed.site_data import private_data
@@ -109,11 +109,11 @@ def _pictures(file: SiteFile, count: list[int]) -> str:
         return "no private pictures are named: no overlap is counted and no student is evaluated here"
     data = private_data(file.spec(), file.site.image_size, 0)
     total = sum(len(part) for part in (data.train, data.validation, data.test))
-    count.append(len(data.test) or total)
+    seen = shown(judged_on(data), file.site.classes)
+    private.append(Judged(len(data.test) or total, max(seen.values())))
     share = f", {len(data.test):,} of them the test share" if len(data.test) else ""
-    classes = file.site.classes
-    seen = [f"{label} in {number:,}" for label, number in shown(judged_on(data), classes).items()] if classes else []
-    return f"{many(total, 'private picture')} with masks{share}{'; ' if seen else ''}{', '.join(seen)}"
+    told = [f"{label or 'a target'} in {number:,}" for label, number in seen.items()]
+    return f"{many(total, 'private picture')} with masks{share}; {', '.join(told)}"
 
 
 def _disk(file: SiteFile) -> str:

@@ -17,11 +17,12 @@ from nakt_fed.errors import AnswerError
 from nakt_fed.exchange import Reply
 from nakt_fed.locks import in_line
 from nakt_fed.predict import Teacher, probabilities
-from nakt_fed.site.evaluation import TOO_FEW, student
+from nakt_fed.site.evaluation import TOO_FEW
 from nakt_fed.site.personal_job import Job, Trainer
 from nakt_fed.site.personal_list import NUMBERS
 from nakt_fed.site.personal_training import learnable
-from nakt_fed.site.scores import scores
+from nakt_fed.site.scores import scores, shown
+from nakt_fed.site.sent_student import student
 from nakt_fed.site_data import PrivateData
 from nakt_fed.whole_file import write_whole
 
@@ -38,13 +39,13 @@ def personalised(job: Job, blob: bytes, data: PrivateData, teacher: Teacher, tra
     order is taken. Until the training is done, an order is refused with `training` and how far it is.
 
     The reply's meta is {"n", "teacher", "student", "personalised"}, the last three {"mean", "std"} as in an evaluation. With
-    fewer than `least` pictures in the test share, or next to none to learn from: `too_few_images`.
+    fewer than `least` pictures with a target in the test share, or next to none to learn from: `too_few_images`.
 
     Raises:
         AnswerError: the student is none, or does not fit its network.
         DataError, RunError: it could not be fine-tuned.
     """
-    if data.test.masks is None or len(data.test) < least or len(learnable(data)) < LEAST_LEARNED:
+    if data.test.masks is None or shown([data.test], ())[""] < least or len(learnable(data)) < LEAST_LEARNED:
         return Reply(False, {"reason": "too_few_images", "message": TOO_FEW})
     if (job.folder / NUMBERS).exists():
         return Reply(True, json.loads((job.folder / NUMBERS).read_bytes()))

@@ -11,10 +11,10 @@ from nakt_fed.data.split import split_pictures
 from nakt_fed.locks import only_one
 from nakt_fed.seeds import draw
 from nakt_fed.signing import Now, utc_now
-from nakt_fed.site.evaluation import student
 from nakt_fed.site.personal_job import Job
 from nakt_fed.site.personal_runs import refuse_ended
 from nakt_fed.site.policy import is_over
+from nakt_fed.site.sent_student import student
 from nakt_fed.site_data import PrivateData
 from nakt_fed.train import fit
 from nakt_fed.training_state import EpochLog

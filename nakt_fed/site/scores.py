@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nakt_fed.classes import ONE
 from nakt_fed.data.folders import PictureSet
 from nakt_fed.errors import AnswerError
 from nakt_fed.metrics import dice, summary
@@ -46,9 +47,14 @@ def scores_of_classes(
 
 
 def shown(parts: list[PictureSet], classes: Sequence[str]) -> dict[str, int]:
-    """How many of the pictures have a target of each class, `classes` in the order of the masks' planes."""
-    seen = [np.asarray(part.masks).reshape(len(part), len(classes), -1).any(axis=2) for part in parts]
-    return dict(zip(classes, np.concatenate(seen).sum(axis=0).tolist(), strict=True))
+    """How many of the pictures have a target of each class, `classes` in the order of the masks' planes; none: of the only one."""
+    labels = tuple(classes) or ONE
+    seen = [
+        np.asarray(part.masks).reshape(len(part), len(labels), -1).any(axis=2).sum(axis=0)
+        for part in parts
+        if len(part)
+    ]
+    return dict(zip(labels, np.sum([np.zeros(len(labels), int), *seen], axis=0).tolist(), strict=True))
 
 
 def _told(values: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:

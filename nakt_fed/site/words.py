@@ -1,15 +1,25 @@
 """A site's policy in plain sentences, for the operator and the security officer."""
 
+from dataclasses import dataclass
+
 from nakt_fed.cli.words import many
 from nakt_fed.site.policy import Policy
 from nakt_fed.site.site_file import SiteFile
 
 
-def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
+@dataclass(frozen=True)
+class Judged:
+    """How many private pictures a student is judged on, and how many of them show a target, of the commonest class."""
+
+    pictures: int
+    shown: int
+
+
+def policy_in_words(file: SiteFile, private: Judged | None) -> list[str]:
     """One sentence per rule. Nothing here leaves the site.
 
     Args:
-        n_private: how many annotated private pictures a student is judged on; None where they were not counted.
+        private: the annotated private pictures that a student is judged on; None where they were not counted.
     """
     policy, key = file.policy, file.coordinator.public_key.name
     return [
@@ -18,8 +28,8 @@ def policy_in_words(file: SiteFile, n_private: int | None) -> list[str]:
         _apps(policy),
         _approval(policy),
         _masks(file),
-        *_evaluation(file, n_private),
-        *_personalisation(file, n_private),
+        *_evaluation(file, private),
+        *_personalisation(file, private),
         *_known(file),
         "says its name, its version of nakt-fed and of its teacher: the network, its number of weights, how many pictures it was "
         "trained on and its Dice on validation pictures",
@@ -45,17 +55,20 @@ def _masks(file: SiteFile) -> str:
     return "soft masks: every pixel is the teacher's probability in 256 steps"
 
 
-def _evaluation(file: SiteFile, count: int | None) -> list[str]:
+def _evaluation(file: SiteFile, private: Judged | None) -> list[str]:
     policy = file.policy
     if not policy.evaluate_student:
         return ["no student may be evaluated here"]
-    pictures = "the" if count is None else f"{count:,}"
+    pictures = "the" if private is None else f"{private.pictures:,}"
     rule = (
         f"a student may be evaluated here on {pictures} private pictures, at most {policy.evaluations_per_day} students a day; "
         f"only mean, standard deviation and number leave, for the student and for the site's own teacher{_each_class(file)}"
     )
-    if count is not None and count < policy.min_evaluated:
-        return [rule, f"but every evaluation will be refused: at least {policy.min_evaluated} pictures are needed"]
+    if private and private.shown < policy.min_evaluated:
+        return [
+            rule,
+            f"but every evaluation will be refused: at least {policy.min_evaluated} pictures that show a target are needed",
+        ]
     return [rule]
 
 
@@ -65,11 +78,11 @@ def _each_class(file: SiteFile) -> str:
     return f", where sites know different classes for each class that at least {file.policy.min_evaluated} of these pictures show"
 
 
-def _personalisation(file: SiteFile, count: int | None) -> list[str]:
+def _personalisation(file: SiteFile, private: Judged | None) -> list[str]:
     policy = file.policy
     if not policy.personalise_student:
         return ["no student may be fine-tuned here"]
-    pictures = "the" if count is None else f"{count:,}"
+    pictures = "the" if private is None else f"{private.pictures:,}"
     rule = (
         f"a student may be fine-tuned here on the private pictures outside the test share, at most "
         f"{many(policy.personalisations_per_day, 'student')} a day, each for at most {many(policy.personalise_epochs, 'epoch')} in "
@@ -78,10 +91,10 @@ def _personalisation(file: SiteFile, count: int | None) -> list[str]:
         f"on {pictures} private pictures of the test share, for the site's own teacher and the student before and after; how far a "
         "training is can be asked meanwhile"
     )
-    if count is not None and count < policy.min_evaluated:
+    if private and private.shown < policy.min_evaluated:
         return [
             rule,
-            f"but every fine-tuning will be refused: at least {policy.min_evaluated} pictures in the test share are needed",
+            f"but every fine-tuning will be refused: at least {policy.min_evaluated} pictures that show a target are needed in the test share",
         ]
     return [rule]
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.torch import load, save
 from torch import nn
 
@@ -22,9 +23,9 @@ from nakt_fed.networks import build_network
 from nakt_fed.predict import normalise, soft_masks, to_input
 from nakt_fed.recipe import NetworkSpec
 from nakt_fed.service import TeacherService
-from nakt_fed.site.evaluation import student
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.receipts import verify
+from nakt_fed.site.sent_student import student
 from tests.nakt_fed.site.hospital import SECRET, Coordinator, service_of, site_file, write_key, write_private
 from tests.tiny import SIZE, dark
 
@@ -100,6 +101,17 @@ def test_too_few_pictures_say_no_number(home: Path, private: Path) -> None:
     few = gate_of(home, private, min_evaluated=COUNT + 1).handle(Coordinator(home).judge(weights(2), UNET))
     assert outcome(few) == "too_few_images"
     assert not any(letter.isdigit() for letter in few.meta["message"])
+
+
+def test_pictures_without_a_target_do_not_count_for_the_minimum(home: Path, tmp_path: Path) -> None:
+    """A mean over many empty pictures says much of the few others."""
+    ward = write_private(tmp_path / "ward", COUNT)
+    for mask in sorted((ward / "masks").iterdir())[:3]:
+        Image.new("L", (SIZE, SIZE)).save(mask)
+    few = gate_of(home, ward, min_evaluated=COUNT - 2).handle(Coordinator(home).judge(weights(), UNET))
+    assert outcome(few) == "too_few_images"
+    enough = gate_of(home, ward, min_evaluated=COUNT - 3).handle(Coordinator(home).judge(weights(2), UNET))
+    assert enough.meta["n"] == COUNT
 
 
 def test_the_gate_holds_the_minimum_itself(home: Path, private: Path) -> None:

@@ -29,7 +29,7 @@ from nakt_fed.site.approvals import Approvals
 from nakt_fed.site.gate import Gate
 from nakt_fed.site.gate_sets import coarse
 from nakt_fed.site.receipts import Receipts, verify
-from nakt_fed.site.words import policy_in_words
+from nakt_fed.site.words import Judged, policy_in_words
 from tests.nakt_fed.site.hospital import CHUNK, RUN, Coordinator, service_of, site_file, write_key
 from tests.tiny import SIZE, bright
 
@@ -450,7 +450,9 @@ def test_damaged_state_answers_nothing(home: Path, coordinator: Coordinator) -> 
 
 
 def test_policy_in_words(home: Path, folders: Path) -> None:
-    told = policy_in_words(site_file(home, folders / "ann", evaluate_student=True, pictures_per_day=5000), 120)
+    told = policy_in_words(
+        site_file(home, folders / "ann", evaluate_student=True, pictures_per_day=5000), Judged(120, 110)
+    )
     assert told[0].startswith("answers at most 5,000 pictures a day")
     assert told[0].endswith("coordinator.pub")
     assert any(
@@ -458,7 +460,7 @@ def test_policy_in_words(home: Path, folders: Path) -> None:
     )
     assert any(line.startswith("soft masks") for line in told)
     assert any(line.startswith("answers every run") for line in told)
-    few = policy_in_words(site_file(home, folders / "ann", evaluate_student=True), 9)
+    few = policy_in_words(site_file(home, folders / "ann", evaluate_student=True), Judged(12, 9))
     assert any("every evaluation will be refused" in line for line in few)
     strict = policy_in_words(site_file(home, answers="binary", approval="by hand", expires=date(2031, 5, 1)), None)
     assert any(line.startswith("binary masks") for line in strict)

@@ -34,7 +34,7 @@ from nakt_fed.site.personal_runs import PersonalRuns
 from nakt_fed.site.personal_training import train_here
 from nakt_fed.site.receipts import Receipts
 from nakt_fed.site.serve import limit_of
-from nakt_fed.site.words import policy_in_words
+from nakt_fed.site.words import Judged, policy_in_words
 from nakt_fed.site_data import PrivateData
 from nakt_fed.teacher import fresh_network
 from nakt_fed.training_state import EpochLog
@@ -443,9 +443,9 @@ def test_a_site_that_allows_it_no_more_keeps_what_is_finished_only(home: Path, p
 def test_the_site_file_asks_for_a_test_share(home: Path, private: Path) -> None:
     with pytest.raises(StudyError, match="test_share"):
         site_file(home, private, personalise_student=True)
-    told = " ".join(policy_in_words(site_file(home, private, 0.5, personalise_student=True), 200))
+    told = " ".join(policy_in_words(site_file(home, private, 0.5, personalise_student=True), Judged(200, 200)))
     assert "fine-tuned here" in told
-    assert "no student may be fine-tuned here" in " ".join(policy_in_words(site_file(home, private), 200))
+    assert "no student may be fine-tuned here" in " ".join(policy_in_words(site_file(home, private), Judged(200, 200)))
 
 
 def test_only_where_a_student_may_come_a_large_request_is_read(home: Path, private: Path) -> None:

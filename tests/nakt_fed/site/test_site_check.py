@@ -43,7 +43,7 @@ def test_a_good_kit(kit: Path) -> None:
     assert "fits its public half" in found["site key"].text
     assert found["teacher"].text.startswith("unet, 0.03 million parameters, ")
     assert "ms per picture of 32×32" in found["teacher"].text
-    assert found["pictures"].text == "4 private pictures with masks"
+    assert found["pictures"].text == "4 private pictures with masks; a target in 4"
 
 
 def other_size(kit: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_test_share_is_counted_and_judged_alone(tmp_path: Path) -> None:
     site = write_site(tmp_path, private={"test_share": 0.5}, policy={"personalise_student": True})
     found = list(check_site(load_site(site), offline=True))
     texts = [finding.text for finding in found if finding.name in ("pictures", "policy")]
-    assert texts[0] == "4 private pictures with masks, 2 of them the test share"
+    assert texts[0] == "4 private pictures with masks, 2 of them the test share; a target in 2"
     assert any("measured on 2 private pictures of the test share" in text for text in texts)
     assert any(text.startswith("but every fine-tuning will be refused: at least 10 pictures") for text in texts)
 
