@@ -150,12 +150,13 @@ METHODS: dict[str, Callable[[Kept, Path], None]] = {
 
 
 def measured(run: StoredRun, out: Path) -> dict[str, object]:
-    """Dice per test picture, and the mean Dice of student and ensemble."""
+    """Dice per test picture, and the mean Dice of student and plain mean of the teachers: also of a run without its own student."""
     model, _ = load_checkpoint(out / "student.safetensors", expect=run.study.student.spec())
     found: dict[str, float] = {}
     agreement: list[float] = []
     for name, shared in run.tests.items():
-        answer, ensemble = soft_masks(model, np.asarray(shared.images[:])) > 127, shared.masks.all("ensemble") > 127
+        answer = soft_masks(model, np.asarray(shared.images[:])) > 127
+        ensemble = np.mean([shared.masks.all(site) for site in run.active], axis=0) > 127
         values = dice(answer, shared.truth > 127)
         found |= {f"{name}/{i}": float(v) for i, v in zip(shared.manifest.ids, values, strict=True)}
         agreement.append(float(dice(answer, ensemble).mean()))

@@ -21,8 +21,8 @@ from nakt_fed.weightings.scheme import Answers, Masks, Whole, weighting
 Real = NDArray[np.float64]
 QUARANTINE, DOUBT = 0.5, 0.75
 """Of the usual agreement: below the first a site counts nothing, from the second on fully, in between in proportion."""
-OUTVOTED, HEARD = 0.0, 0.25
-"""The same for a single picture, where agreement is noisier."""
+POWER = 2
+"""Of the agreement on a single picture: who agrees half as well counts a quarter."""
 SIDE = 192
 """Rows and columns that are enough to tell who agrees: soft masks are smooth."""
 LEAST = 0.1
@@ -135,7 +135,8 @@ def trust_of(sites: Iterable[str], chunks: Iterable[Mapping[str, Masks]]) -> Tru
 
 
 def heard(masks: Sequence[Masks]) -> Real:
-    """Who is heard on one picture: (H, W) uint8 per site -> (K,) from 0 (outvoted) to 1. Fewer than three sites: all.
+    """Who is heard on one picture: (H, W) uint8 per site -> (K,), the squared agreement with a majority as a share of the best
+    one, from 0 (outvoted) to 1. Fewer than three sites: all.
 
     Agreement is Dice of the soft masks without their mean, 2·cov / (var + var): a blank mask has none with a lesion. Where
     nobody sees more than a few pixels, all agree.
@@ -145,8 +146,9 @@ def heard(masks: Sequence[Masks]) -> Real:
     found, little = covariance(masks), TARGET * 255**2
     spread = np.diag(found)
     agreement = majority((2 * found + little) / (spread[:, None] + spread + little))
-    usual = float(np.median(agreement))
-    return ramp(agreement / usual, OUTVOTED, HEARD) if usual >= LEAST else np.ones(len(masks))
+    if np.median(agreement) < LEAST:
+        return np.ones(len(masks))
+    return np.asarray(np.clip(agreement / agreement.max(), 0, 1) ** POWER)
 
 
 def trusted(run: Whole) -> dict[str, float]:
@@ -157,9 +159,10 @@ def trusted(run: Whole) -> dict[str, float]:
 
 @weighting(needs="site_masks", first=trusted)
 def robust(x: Answers) -> dict[str, Real]:
-    """Sites that no majority agrees with count nothing, over the run or on single pictures; the others' answers are averaged.
+    """Sites that no majority agrees with count nothing over the run; on each picture the others count the more, the better a
+    majority agrees with them there.
 
-    The premise and both thresholds stand at the top of this file; what it does under planted faults in docs/weighting.md.
+    The premise and the thresholds stand at the top of this file; what it does under planted faults in docs/weighting.md.
     """
     names = [site for site in x.masks if x.statistic[site] > 0]
     pictures = range(len(x.masks[names[0]]))

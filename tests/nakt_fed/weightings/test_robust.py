@@ -116,7 +116,16 @@ def test_one_picture_is_outvoted_picture_by_picture() -> None:
 def test_a_speck_decides_nothing() -> None:
     speck = np.zeros((48, 48), np.uint8)
     speck[3, 4] = 255
-    assert heard([speck, np.zeros_like(speck), np.zeros_like(speck)]).tolist() == [1, 1, 1]
+    assert heard([speck, np.zeros_like(speck), np.zeros_like(speck)]).min() > 0.6
+
+
+def test_who_agrees_less_counts_less_by_the_square() -> None:
+    """Against NumPy: 2·cov / (var + var), with what the filter takes for a target on top of both."""
+    seen, half = TRUTH[0], TRUTH[0] // 2
+    (a, both), (_, b) = np.cov(seen.ravel(), half.ravel(), bias=True)
+    little = 256 / 384**2 * 255**2
+    expected = (2 * both + little) / (a + b + little)
+    assert heard([seen, seen, half]) == pytest.approx([1, 1, expected**2], rel=1e-4)
 
 
 def combined(name: str, soft: dict[str, np.ndarray]) -> np.ndarray:
