@@ -8,7 +8,7 @@ from nakt_fed.answered import StoredAnswers
 from nakt_fed.events import EventLog
 from nakt_fed.shared_set import SharedSet
 from nakt_fed.study import Study
-from nakt_fed.weightings.robust import Trust, trust_of
+from nakt_fed.weightings.trust import Trust, trust_of
 from nakt_fed.whole_file import write_json
 
 NAME = "suspects.json"

@@ -4,10 +4,14 @@
 
 The stored answers of some sites, to the transferal pictures (without views) and to the test sets, are replaced by those of an
 attack; then the answers are combined and measured on the test sets. For 1 to ⌊(K−1)/2⌋ bad sites, every choice of them. Leaves
-cells.csv (a row per run, weighting, attack and choice of bad sites), table.md (points lost against the same weighting
-without an attack: mean and worst over runs and choices), and for `nakt compare` clean.json and attacked.json: Dice per picture
-and seed of every weighting, without an attack and as the mean over all attacks with the most bad sites. `honest` is the plain
-mean of the sites that are not bad.
+
+cells.csv      a row per run, weighting, attack and choice of bad sites: Dice, points lost against the same weighting without an attack,
+               points below `uniform` without one
+table.md       the last: mean and worst over runs and choices
+clean.json, attacked.json   for `nakt compare`: Dice per picture and seed of every weighting, without an attack and as the mean over
+               all attacks with the most bad sites
+
+`honest` is the plain mean of the sites that are not bad.
 """
 
 import argparse
@@ -122,22 +126,28 @@ def cells(held: Held, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Every weighting under every attack, every choice of bad sites."""
     sites = tuple(held.run.active)
     clean = {name: held.dice(name, sites) for name in options.weightings}
-    honest = held.dice("uniform", sites)
+    uniform = held.dice("uniform", sites)
     for name, found in clean.items():
-        yield _row(held, name, "", (), found, found)
+        yield _row(held, name, "", (), found, found, uniform)
     for count in range(1, (options.at_most or (len(sites) - 1) // 2) + 1):
         for bad in combinations(sites, count):
             best = held.dice("uniform", tuple(site for site in sites if site not in bad))
             for attack in options.attacks:
                 attacked_run = held.under(attack, bad)
-                yield _row(held, "honest", attack, bad, best, honest)
+                yield _row(held, "honest", attack, bad, best, uniform, uniform)
                 for name in options.weightings:
-                    yield _row(held, name, attack, bad, attacked_run.dice(name, sites), clean[name])
+                    yield _row(held, name, attack, bad, attacked_run.dice(name, sites), clean[name], uniform)
             print(f"{held.run.folder.name}: {', '.join(bad)}", flush=True)
 
 
 def _row(
-    held: Held, weighting: str, attack: str, bad: tuple[str, ...], found: dict[str, float], clean: dict[str, float]
+    held: Held,
+    weighting: str,
+    attack: str,
+    bad: tuple[str, ...],
+    found: dict[str, float],
+    clean: dict[str, float],
+    uniform: dict[str, float],
 ) -> dict[str, Any]:
     return {
         "run": held.run.folder.name,
@@ -148,6 +158,7 @@ def _row(
         "sites": " ".join(bad),
         "dice": round(points(found), 3),
         "lost": round(points(clean) - points(found), 3),
+        "below_uniform": round(points(uniform) - points(found), 3),
         "per_image": found,
     }
 
@@ -170,7 +181,7 @@ def comparable(rows: list[dict[str, Any]], most: int) -> list[dict[str, Any]]:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Points lost, mean (worst), for each number of bad sites: a row per weighting, a column per attack."""
+    """Points below `uniform` without an attack, mean (worst), for each number of bad sites: a row per weighting, a column per attack."""
     attacks = list(dict.fromkeys(row["attack"] for row in rows if row["attack"]))
     names = list(dict.fromkeys(row["weighting"] for row in rows))
     lines = []
@@ -182,14 +193,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         ]
         for name in names:
             clean = [row["dice"] for row in rows if row["weighting"] == name and not row["attack"]]
-            found = [_lost(rows, name, attack, count) for attack in attacks]
+            found = [_below(rows, name, attack, count) for attack in attacks]
             lines.append(f"| {name} | {f'{fmean(clean):.1f}' if clean else ''} | {' | '.join(found)} |")
     return "\n".join(lines)
 
 
-def _lost(rows: list[dict[str, Any]], weighting: str, attack: str, count: int) -> str:
-    values = [r["lost"] for r in rows if (r["weighting"], r["attack"], r["bad"]) == (weighting, attack, count)]
-    return f"{fmean(values):.1f} ({max(values):.1f})" if values else ""
+def _below(rows: list[dict[str, Any]], weighting: str, attack: str, count: int) -> str:
+    values = [r["below_uniform"] for r in rows if (r["weighting"], r["attack"], r["bad"]) == (weighting, attack, count)]
+    return f"{fmean(values):z.1f} ({max(values):z.1f})" if values else ""
 
 
 if __name__ == "__main__":

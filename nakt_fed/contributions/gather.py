@@ -19,7 +19,7 @@ from nakt_fed.errors import RunError
 from nakt_fed.metrics import resampled_means
 from nakt_fed.replay.stored import StoredRun
 from nakt_fed.shared_set import SharedSet
-from nakt_fed.weightings.robust import Trust, trust_of
+from nakt_fed.weightings.trust import Trust, trust_of
 
 Masks = NDArray[np.uint8]
 Real = NDArray[np.float64]

@@ -13,8 +13,9 @@ from nakt_fed.attacks import ATTACKS
 from nakt_fed.errors import StudyError
 from nakt_fed.study.tables import FusionSpec
 from nakt_fed.weightings.bound import Combiner
-from nakt_fed.weightings.robust import Agreement, Trust, covariance, heard, majority, ramp, trust_of, trusted
+from nakt_fed.weightings.robust import heard, trusted
 from nakt_fed.weightings.scheme import weighting
+from nakt_fed.weightings.trust import Agreement, Trust, covariance, majority, ramp, trust_of
 from tests.nakt_fed.crowd import crowd, lesions, points
 
 HARMLESS = {"shifted", "overconfident"}
