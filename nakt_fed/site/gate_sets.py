@@ -29,6 +29,7 @@ class SetRules:
         if (manifest.sha256, len(manifest)) != (offer.manifest, offer.pictures):
             raise Refusal("wrong_order", "the signed order is about another manifest than the one that came with it")
         self.admit(about.run, offer.pictures, offer.set)
+        self.quota.offer(offer.manifest)
         reply = self.inner.handle(request)
         if not reply.ok:
             return reply

@@ -26,6 +26,7 @@ class Policy(Part):
     apps: Annotated[tuple[Sha256, ...], Strict(False)] = ()
     pictures_per_day: int = Field(default=20_000, ge=1)
     pictures_per_set: int = Field(default=20_000, ge=1)
+    sets_per_day: int = Field(default=100, ge=1)
     min_pictures: int = Field(default=16, ge=1)
     answers: Literal["soft", "binary"] = "soft"
     evaluate_student: bool = False

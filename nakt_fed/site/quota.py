@@ -1,4 +1,4 @@
-"""How much a site still answers today (UTC): pictures, students to judge and to fine-tune. Kept on disk, so a restart forgets nothing."""
+"""How much a site still answers today (UTC): picture sets, pictures, students to judge and to fine-tune. A restart forgets nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +14,21 @@ from nakt_fed.site.policy import Policy
 
 class Quota:
     """Counts in day.json: {"day", "pictures", "students": {sha256: the answer, or null until there is one},
-    "trainings": [what was begun]}."""
+    "trainings": [what was begun], "sets": [manifests that were offered]}."""
 
     def __init__(self, folder: Path, policy: Policy, today: Callable[[], date]) -> None:
         self.file, self.policy, self.today = StateFile(folder / "day.json"), policy, today
         self._lock, self._flying = Lock(), 0
+
+    def offer(self, manifest: str) -> None:
+        """Count a set that is offered, whatever becomes of it: it says how many of its pictures are the site's own, and is kept.
+        The same one again is free.
+
+        Raises:
+            Refusal: quota.
+        """
+        with self._lock:
+            self._begin("sets", manifest, self.policy.sets_per_day, "takes {} picture sets a day")
 
     @contextmanager
     def masks(self, offers: Offers, manifest: str, start: int, stop: int) -> Iterator[Callable[[], None]]:
@@ -70,11 +80,14 @@ class Quota:
             Refusal: quota.
         """
         with self._lock:
-            day, most = self._day(), self.policy.personalisations_per_day
-            begun = day.get("trainings", [])
-            if key not in begun and len(begun) >= most:
-                raise Refusal("quota", f"this site fine-tunes {most} students a day; go on after midnight UTC")
-            self.file.write({**day, "trainings": sorted({*begun, key})})
+            self._begin("trainings", key, self.policy.personalisations_per_day, "fine-tunes {} students a day")
+
+    def _begin(self, kind: str, key: str, most: int, rule: str) -> None:
+        day = self._day()
+        begun = day.get(kind, [])
+        if key not in begun and len(begun) >= most:
+            raise Refusal("quota", f"this site {rule.format(most)}; go on after midnight UTC")
+        self.file.write({**day, kind: sorted({*begun, key})})
 
     def answered(self, student: str, answer: dict[str, Any]) -> None:
         """Keep what was answered of a student."""

@@ -24,7 +24,7 @@ def policy_in_words(file: SiteFile, private: Judged | None) -> list[str]:
     policy, key = file.policy, file.coordinator.public_key.name
     return [
         f"answers at most {policy.pictures_per_day:,} pictures a day, at most {policy.pictures_per_set:,} of them in one set, "
-        f"for the coordinator whose key is in {key}",
+        f"and takes {many(policy.sets_per_day, 'set')} a day at most, for the coordinator whose key is in {key}",
         _apps(policy),
         _approval(policy),
         _masks(file),

@@ -207,6 +207,19 @@ def test_a_set_of_too_many_pictures_is_refused(home: Path, coordinator: Coordina
     well(gate_of(home, pictures_per_set=10).handle(coordinator.offer()))
 
 
+def test_so_many_sets_a_day(home: Path) -> None:
+    """The same one again is free, also after a restart; whatever becomes of an offer, it counts."""
+    first, second, third = (coordinator_of(home, count=count) for count in (10, 11, 12))
+    gate = gate_of(home, sets_per_day=2)
+    well(gate.handle(first.offer()))
+    well(gate.handle(second.offer()))
+    again = gate_of(home, sets_per_day=2)
+    refused(again.handle(third.offer()), "quota")
+    well(again.handle(first.offer()))
+    later = NOON + timedelta(days=1)
+    well(gate_of(home, later, sets_per_day=2).handle(coordinator_of(home, later, count=12).offer()))
+
+
 def test_after_its_last_day_a_site_says_hello_only(home: Path, coordinator: Coordinator) -> None:
     sent(gate_of(home), coordinator)
     well(gate_of(home, expires=date(2030, 1, 1)).handle(coordinator.ask(0, 4)))
